@@ -1,0 +1,170 @@
+"""Every default of the project, once, with its reason.
+
+The classes are frozen and made of plain values, so that a configuration can be hashed (a static
+argument of ``jax.jit``), compared, and written to JSON and read back without loss.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+Architecture = Literal["conv1d", "conv2d", "crnn"]
+Rule = Literal["uniform", "sqrt"]
+Precision = Literal["float32", "bfloat16"]
+
+# Choi et al. (2017), section 3: the five sizes that are compared.
+PAPER_TARGETS = (100_000, 250_000, 500_000, 1_000_000, 3_000_000)
+
+
+@dataclasses.dataclass(frozen=True)
+class MelConfig:
+    """The log-mel front end; the defaults are those of Choi et al. (2017), section 3.
+
+    Attributes
+    ----------
+    sample_rate
+        Hz. 12 kHz keeps what matters for tags and halves the work of 22.05 kHz.
+    n_fft, hop_length
+        Samples of a frame (43 ms) and between frames (21 ms).
+    n_mels
+        Mel bands, Slaney scale and norm, 0 Hz to half the sample rate.
+    clip_seconds
+        Length of a clip in s. 29.12 s are 349 440 samples and 1366 frames: the
+        preview clips of the Million Song Dataset are a little longer than 29 s.
+    mel_exponent
+        The mel *power* spectrogram is raised to this before the dB are taken. 1 is the usual
+        log-mel; the published weights were trained on 2, a square too many.
+    top_db
+        Floor, in dB below the clip's maximum, as librosa's ``power_to_db``.
+    amin
+        Smallest power that is distinguished from silence, as librosa's ``power_to_db``.
+    """
+
+    sample_rate: int = 12_000
+    n_fft: int = 512
+    hop_length: int = 256
+    n_mels: int = 96
+    clip_seconds: float = 29.12
+    mel_exponent: float = 1.0
+    top_db: float = 80.0
+    amin: float = 1e-10
+
+    @property
+    def clip_samples(self) -> int:
+        """Samples of a clip."""
+        return round(self.clip_seconds * self.sample_rate)
+
+    @property
+    def frames(self) -> int:
+        """Frames of a clip's log-mel (centred frames: one more than whole hops)."""
+        return 1 + self.clip_samples // self.hop_length
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """One network: an architecture and its integer widths.
+
+    Attributes
+    ----------
+    arch
+        Name in ``crnn_jax.models.ARCHITECTURES``.
+    widths
+        Output channels of each layer, in the order of the base widths.
+    n_tags
+        Outputs. 50 in the paper.
+    n_mels
+        Mel bands of the input.
+    dropout_pool, dropout_output
+        Rates after each pooling and before the output, as in the published CRNN's code.
+    input_norm
+        Axis of the batch norm on the input: one mean and variance a mel band (``mel``), or one a
+        frame (``frames``: the published CRNN; it fixes the number of frames).
+    gru_reset
+        Whether the GRU's reset gate acts on the recurrent product (``after``: cuDNN's, one matrix
+        product a step) or on the state before it (``before``: Cho et al. 2014; the published
+        CRNN).
+    gru_gate
+        Activation of the GRU's two gates; ``hard_sigmoid`` is clip(0.2 x + 0.5, 0, 1), as in the
+        published CRNN.
+    precision
+        Type of the computation; parameters, batch statistics, loss and metrics stay float32.
+    """
+
+    arch: Architecture
+    widths: tuple[int, ...]
+    n_tags: int = 50
+    n_mels: int = 96
+    dropout_pool: float = 0.1
+    dropout_output: float = 0.3
+    input_norm: Literal["mel", "frames"] = "mel"
+    gru_reset: Literal["after", "before"] = "after"
+    gru_gate: Literal["sigmoid", "hard_sigmoid"] = "sigmoid"
+    precision: Precision = "float32"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How one cell is trained.
+
+    Attributes
+    ----------
+    seed
+        Of parameters, dropout and the order of the examples.
+    epochs
+        At most this many passes over the training split.
+    batch_size
+        Clips of one step, over all devices together.
+    learning_rate
+        Adam's step size; 1e-3 is Adam's own default (Kingma & Ba 2015), which the paper uses.
+    patience
+        Training ends after this many epochs without a better validation AUC.
+    max_train_seconds
+        Training ends with the step during which this much wall time has been spent on training
+        steps (compilation and evaluation not counted).
+    max_examples
+        Use only the first so many examples of the training split, for quick looks.
+    clip_seconds
+        Use only the centre of each clip, this long, in s; None: the whole clip.
+    precision
+        See `ModelConfig`.
+    read_threads
+        Threads that read and decode records ahead of the training step. Reading is
+        disk-bound and ArrayRecord releases the interpreter lock, so threads are enough.
+    read_workers
+        Processes that read ahead instead, for very fast accelerators; 0: threads only.
+    """
+
+    seed: int = 0
+    epochs: int = 100
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    patience: int = 10
+    max_train_seconds: float | None = None
+    max_examples: int | None = None
+    clip_seconds: float | None = None
+    precision: Precision = "float32"
+    read_threads: int = 4
+    read_workers: int = 0
+
+
+ConfigT = TypeVar("ConfigT")
+
+
+def to_json(config: Any) -> str:
+    """A configuration as JSON, keys in the order of the fields."""
+    return json.dumps(dataclasses.asdict(config), indent=2)
+
+
+def from_mapping(cls: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
+    """A configuration from parsed JSON.
+
+    Raises
+    ------
+    TypeError
+        If a key is not a field of `cls`, or a field without a default is missing.
+    """
+    lists_as_tuples = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+    }
+    return cls(**lists_as_tuples)
