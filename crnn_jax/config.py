@@ -87,6 +87,10 @@ class ModelConfig:
     gru_gate
         Activation of the GRU's two gates; ``hard_sigmoid`` is clip(0.2 x + 0.5, 0, 1), as in the
         published CRNN.
+    norm_momentum, norm_epsilon
+        Batch norm: weight of the old running statistics in an update, and what is added to the
+        variance. 0.9 lets the statistics follow within an epoch of a small set (the usual 0.99
+        takes several hundred steps); 1e-3 is the published CRNN's.
     precision
         Type of the computation; parameters, batch statistics, loss and metrics stay float32.
     """
@@ -100,6 +104,8 @@ class ModelConfig:
     input_norm: Literal["mel", "frames"] = "mel"
     gru_reset: Literal["after", "before"] = "after"
     gru_gate: Literal["sigmoid", "hard_sigmoid"] = "sigmoid"
+    norm_momentum: float = 0.9
+    norm_epsilon: float = 1e-3
     precision: Precision = "float32"
 
 

@@ -1,0 +1,52 @@
+"""The three networks, and the one registry that names them."""
+
+import dataclasses
+from types import ModuleType
+
+from flax import linen as nn
+
+from crnn_jax.config import Architecture, ModelConfig
+from crnn_jax.models import conv1d, conv2d, crnn
+
+
+@dataclasses.dataclass(frozen=True)
+class ArchitectureSpec:
+    """An architecture as the budget solver sees it.
+
+    Attributes
+    ----------
+    module
+        The Linen module: ``module(config, axis_name)``.
+    base_widths
+        Widths of its layers at width multiplier 1.
+    near_output
+        Which of them scale with √s under the ``sqrt`` rule.
+    """
+
+    module: type[nn.Module]
+    base_widths: tuple[int, ...]
+    near_output: tuple[bool, ...]
+
+
+def _spec(room: ModuleType, module: type[nn.Module]) -> ArchitectureSpec:
+    return ArchitectureSpec(module, room.BASE_WIDTHS, room.NEAR_OUTPUT)
+
+
+ARCHITECTURES: dict[Architecture, ArchitectureSpec] = {
+    "conv1d": _spec(conv1d, conv1d.Conv1D),
+    "conv2d": _spec(conv2d, conv2d.Conv2D),
+    "crnn": _spec(crnn, crnn.CRNN),
+}
+
+
+def build(config: ModelConfig, axis_name: str | None = None) -> nn.Module:
+    """The network of a configuration: a stateless module with pure ``init`` and ``apply``.
+
+    Parameters
+    ----------
+    config
+        Architecture and widths.
+    axis_name
+        Mesh axis over which the batch is split, or None.
+    """
+    return ARCHITECTURES[config.arch].module(config, axis_name)  # type: ignore[call-arg]

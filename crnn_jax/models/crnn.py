@@ -1,0 +1,46 @@
+"""CRNN: convolutions summarise short stretches, two GRUs read their order."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from crnn_jax.config import ModelConfig
+from crnn_jax.models.blocks import GRU, BatchNorm, ConvolutionBlock, Dropout
+
+BASE_WIDTHS = (64, 128, 128, 128, 64, 64)
+NEAR_OUTPUT = (False, False, False, False, True, True)
+POOLS = ((2, 2), (3, 3), (4, 4), (4, 4))
+# 1366 frames become 1440 = 15 · 2 · 3 · 4 · 4, fifteen whole steps.
+PAD_FRAMES = 37
+
+
+class CRNN(nn.Module):
+    """Four 3×3 convolutions down to 15 steps, then two GRUs, of which the last state is read."""
+
+    config: ModelConfig
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, log_mel: Float[Array, "batch mel frames"], *, train: bool
+    ) -> Float[Array, "batch tags"]:
+        config, axis_name = self.config, self.axis_name
+        padding = ((0, 0), (0, 0), (PAD_FRAMES, PAD_FRAMES))
+        if config.input_norm == "mel":
+            x = BatchNorm(config, 1, axis_name, name="input_norm")(log_mel, train=train)
+            x = jnp.pad(x, padding)
+        else:
+            x = jnp.pad(log_mel, padding)
+            x = BatchNorm(config, 2, axis_name, name="input_norm")(x, train=train)
+        x = x[..., None].astype(config.precision)
+        for width, pool in zip(config.widths[:4], POOLS, strict=True):
+            x = ConvolutionBlock(config, width, (3, 3), pool, axis_name)(x, train=train)
+        # (batch, mel, steps, maps) → (batch, steps, maps × mel): one mel band is left of 96.
+        x = x.transpose(0, 2, 3, 1)
+        x = x.reshape(*x.shape[:2], -1)
+        for width in config.widths[4:]:
+            x = GRU(config, width)(x)
+        x = x[:, -1]
+        self.sow("intermediates", "features", x)
+        x = Dropout(config.dropout_output, axis_name)(x, train=train)
+        return nn.Dense(config.n_tags, name="output")(x.astype(jnp.float32))
