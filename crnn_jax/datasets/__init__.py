@@ -1,0 +1,138 @@
+"""The data sets: one builder a file, and `BUILDERS`, the registry that names them.
+
+`prepare` makes a set if it is not there yet; `open_set` opens a prepared one.
+"""
+
+import dataclasses
+import importlib
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from etils import epath
+
+from crnn_jax.config import DataConfig, MelConfig, from_mapping
+from crnn_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from crnn_jax.datasets.records import Engine, RecordsBuilder
+
+# Name → module and class: a command imports the one that it needs.
+BUILDERS = {
+    "synthetic": "crnn_jax.datasets.synthetic:Synthetic",
+    "folder": "crnn_jax.datasets.folder:Folder",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedSet:
+    """A data set on disk, ready to be read.
+
+    Attributes
+    ----------
+    path
+        Its folder.
+    name
+        Builder and variant, such as ``folder/clips-1a2b3c4d``.
+    tag_names, tag_categories
+        The columns of the targets.
+    mel
+        The log-mel that is stored.
+    n_examples
+        Examples of each split.
+    tag_counts
+        Positive examples of each tag in each split.
+    n_rejected
+        Files that could not be used; ``rejected.csv`` in its folder lists them.
+    """
+
+    path: str
+    name: str
+    tag_names: tuple[str, ...]
+    tag_categories: tuple[str, ...]
+    mel: MelConfig
+    n_examples: dict[str, int]
+    tag_counts: dict[str, tuple[int, ...]]
+    n_rejected: int
+
+    def source(self, split: str) -> Sequence[dict[str, Any]]:
+        """Random access to a split: ``log_mel`` (mel × frames, float16 dB), ``tags``, ``track_id``.
+
+        Raises
+        ------
+        UserError
+            If there is no such split.
+        """
+        import tensorflow_datasets as tfds
+
+        if split not in self.n_examples:
+            raise UserError(f"split `{split}`: {self.path} has {', '.join(self.n_examples)}")
+        return tfds.builder_from_directory(self.path).as_data_source(split)
+
+
+def open_set(path: str | os.PathLike) -> PreparedSet:
+    """Open a prepared data set.
+
+    Raises
+    ------
+    UserError
+        If the folder is not a data set that this project has prepared.
+    """
+    import tensorflow_datasets as tfds
+
+    folder = epath.Path(path)
+    if not (folder / "dataset_info.json").exists():
+        raise UserError(
+            f"--dataset {path}: neither a prepared set's folder nor one of {', '.join(BUILDERS)}"
+        )
+    info = tfds.builder_from_directory(os.fspath(folder)).info
+    metadata = info.metadata or {}
+    if "tag_counts" not in metadata:
+        raise UserError(f"--dataset {path}: a TFDS data set, but not one with log-mels and tags")
+    return PreparedSet(
+        path=os.fspath(folder),
+        name=info.full_name.removesuffix(f"/{info.version}"),
+        tag_names=tuple(metadata["tag_names"]),
+        tag_categories=tuple(metadata["tag_categories"]),
+        mel=from_mapping(MelConfig, metadata["mel"]),
+        n_examples={name: split.num_examples for name, split in info.splits.items()},
+        tag_counts={name: tuple(counts) for name, counts in metadata["tag_counts"].items()},
+        n_rejected=metadata["n_rejected"],
+    )
+
+
+def builder_class(name: str) -> "type[RecordsBuilder]":
+    """The builder of a name in `BUILDERS`."""
+    module, _, attribute = BUILDERS[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def prepare(
+    config: DataConfig,
+    *,
+    engine: "Engine | None" = None,
+    report: "Callable[[int, int], None] | None" = None,
+) -> PreparedSet:
+    """Open a data set, after making it if it is not there yet.
+
+    Parameters
+    ----------
+    config
+        Which, where from and where to.
+    engine
+        What makes the shards; None: processes of this machine.
+    report
+        Called with the number of tracks done so far and of all, whenever a shard is finished.
+
+    Raises
+    ------
+    UserError
+        If the name is unknown, the collection is not as expected, or too many of its files cannot
+        be used.
+    """
+    if config.dataset not in BUILDERS:
+        return open_set(config.dataset)
+    builder = builder_class(config.dataset)(config, engine=engine, report=report)
+    if not builder.is_prepared():
+        builder.download_and_prepare()
+    return open_set(builder.data_path)

@@ -49,4 +49,4 @@ def build(config: ModelConfig, axis_name: str | None = None) -> nn.Module:
     axis_name
         Mesh axis over which the batch is split, or None.
     """
-    return ARCHITECTURES[config.arch].module(config, axis_name)  # type: ignore[call-arg]
+    return ARCHITECTURES[config.arch].module(config, axis_name)

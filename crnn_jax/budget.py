@@ -1,0 +1,216 @@
+"""The budget solver: which widths make a network of a given size.
+
+Every count is that of the real module, traced without being computed (`jax.eval_shape`). No
+parameter array has more than two axes that are widths, so the count is a quadratic polynomial in
+the widths, and the counts of a few real networks with widths 1, 2 and 3 pin it down exactly. That
+polynomial guides the search, where tracing each candidate would take minutes; the network that
+comes out is counted again.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from crnn_jax.config import BUDGET_TOLERANCE, SMALLEST_WIDTH, Architecture, ModelConfig, Rule
+from crnn_jax.errors import UserError
+from crnn_jax.models import ARCHITECTURES, build
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """A solved cell.
+
+    Attributes
+    ----------
+    arch, rule, target
+        What was asked for.
+    s
+        The width multiplier.
+    widths
+        Integer widths, none further than 1 from its exact value at `s` (`exact_widths`).
+    params
+        Trainable parameters of the network with these widths.
+    """
+
+    arch: Architecture
+    rule: Rule
+    target: int
+    s: float
+    widths: tuple[int, ...]
+    params: int
+
+    @property
+    def relative_error(self) -> float:
+        """(params − target) / target."""
+        return (self.params - self.target) / self.target
+
+
+def count_parameters(config: ModelConfig) -> int:
+    """Trainable parameters of a network, from the shapes of the module's own `init`."""
+    # Fewest frames that any architecture takes: no parameter depends on their number.
+    log_mel = jax.ShapeDtypeStruct((1, config.n_mels, 96), "float32")
+    initialise = functools.partial(build(config).init, train=False)
+    variables = jax.eval_shape(initialise, jax.random.key(0), log_mel)
+    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+
+
+def exact_widths(arch: Architecture, rule: Rule, s: float) -> tuple[float, ...]:
+    """Widths at multiplier `s`, before rounding: s · base, or √s · base near the output."""
+    spec = ARCHITECTURES[arch]
+    return tuple(
+        base * (math.sqrt(s) if rule == "sqrt" and near_output else s)
+        for base, near_output in zip(spec.base_widths, spec.near_output, strict=True)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class CountPolynomial:
+    """Parameters as a function of real-valued widths w: constant + linear · w + w · quadratic · w.
+
+    It agrees with `count_parameters` at all integer widths.
+    """
+
+    constant: float
+    linear: Float[np.ndarray, "layers"]
+    quadratic: Float[np.ndarray, "layers layers"]
+
+    def __call__(self, widths: Float[np.ndarray, "... layers"]) -> Float[np.ndarray, "..."]:
+        """Counts of networks with these widths."""
+        widths = np.asarray(widths, dtype=float)
+        square = np.einsum("...i,ij,...j->...", widths, self.quadratic, widths)
+        return self.constant + widths @ self.linear + square
+
+
+@functools.lru_cache
+def count_polynomial(arch: Architecture, n_tags: int, n_mels: int) -> CountPolynomial:
+    """Pin the polynomial down by real networks: all widths 1, but for one or two of them."""
+    layers = len(ARCHITECTURES[arch].base_widths)
+
+    def count(*wider: int) -> int:
+        widths = tuple(1 + wider.count(layer) for layer in range(layers))
+        return count_parameters(ModelConfig(arch, widths, n_tags, n_mels))
+
+    smallest = count()
+    one_wider = np.array([count(i) for i in range(layers)])
+    # Second differences at w = 1: twice the quadratic coefficients, as of a Hessian.
+    hessian = np.zeros((layers, layers))
+    for i, j in itertools.combinations_with_replacement(range(layers), 2):
+        hessian[i, j] = hessian[j, i] = count(i, j) - one_wider[i] - one_wider[j] + smallest
+    quadratic = hessian / 2
+    ones = np.ones(layers)
+    linear = one_wider - smallest - quadratic.diagonal() - hessian @ ones
+    constant = smallest - linear.sum() - ones @ quadratic @ ones
+    return CountPolynomial(float(constant), linear, quadratic)
+
+
+def solve(
+    arch: Architecture, rule: Rule, target: int, *, n_tags: int = 50, n_mels: int = 96
+) -> Budget:
+    """Find the widths whose network has `target` trainable parameters, within 1 %.
+
+    The multiplier is that at which the unrounded network has exactly `target` parameters, and
+    each width is rounded to the nearest integer. Where that misses by more than 1 %, each width is
+    rounded down or up, whichever combination comes nearest; where that misses too (a few targets
+    of the smallest networks), the multiplier moves to a value near by at which a width is whole,
+    and that width may go 1 down or up.
+
+    Parameters
+    ----------
+    arch, rule
+        Architecture, and which layers scale with √s (`exact_widths`).
+    target
+        Trainable parameters.
+    n_tags, n_mels
+        Outputs, and mel bands of the input.
+
+    Raises
+    ------
+    UserError
+        If no such rounding comes within 1 %; it names the nearest count that can be reached.
+    """
+    polynomial = count_polynomial(arch, n_tags, n_mels)
+    s = _exact_multiplier(arch, rule, target, polynomial)
+    exact = np.array(exact_widths(arch, rule, s))
+    searches = (
+        lambda: [(s, np.maximum(SMALLEST_WIDTH, np.rint(exact).astype(int))[None])],
+        lambda: [(s, _roundings(exact))],
+        lambda: [(at, _roundings(w)) for at, w in _whole_multipliers(arch, rule, exact)],
+    )
+    for search in searches:
+        found_s, widths = min(
+            (
+                (at, candidates[np.argmin(abs(polynomial(candidates) - target))])
+                for at, candidates in search()
+            ),
+            key=lambda pair: abs(polynomial(pair[1]) - target),
+        )
+        if abs(polynomial(widths) - target) <= BUDGET_TOLERANCE * target:
+            config = ModelConfig(arch, tuple(map(int, widths)), n_tags, n_mels)
+            return Budget(arch, rule, target, found_s, config.widths, count_parameters(config))
+    raise _unreachable(arch, rule, target, round(float(polynomial(widths))))
+
+
+def _exact_multiplier(
+    arch: Architecture, rule: Rule, target: int, polynomial: CountPolynomial
+) -> float:
+    """The s at which the unrounded network has `target` parameters, or the smallest allowed."""
+    low, high = _smallest_multiplier(arch, rule), 1.0
+    if polynomial(np.array(exact_widths(arch, rule, low))) >= target:
+        return low
+    while polynomial(np.array(exact_widths(arch, rule, high))) < target:
+        high *= 2
+    # Halving until the interval has no number inside: counts grow with s.
+    while low < (middle := (low + high) / 2) < high:
+        if polynomial(np.array(exact_widths(arch, rule, middle))) < target:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _multiplier_at(arch: Architecture, rule: Rule, layer: int, width: float) -> float:
+    """The s at which a layer's exact width is `width`: `exact_widths` the other way round."""
+    spec = ARCHITECTURES[arch]
+    ratio = width / spec.base_widths[layer]
+    return ratio**2 if rule == "sqrt" and spec.near_output[layer] else ratio
+
+
+def _smallest_multiplier(arch: Architecture, rule: Rule) -> float:
+    """The s at which every layer is within 1 of the smallest width, or wider."""
+    layers = range(len(ARCHITECTURES[arch].base_widths))
+    return max(_multiplier_at(arch, rule, layer, SMALLEST_WIDTH - 1) for layer in layers)
+
+
+def _roundings(exact: Float[np.ndarray, "layers"]) -> Int[np.ndarray, "combinations layers"]:
+    """All integer widths no further than 1 from the exact ones, and not below the smallest."""
+    choices = [
+        range(max(SMALLEST_WIDTH, math.ceil(width - 1)), math.floor(width + 1) + 1)
+        for width in exact
+    ]
+    return np.array(list(itertools.product(*choices)))
+
+
+def _whole_multipliers(
+    arch: Architecture, rule: Rule, exact: Float[np.ndarray, "layers"]
+) -> list[tuple[float, Float[np.ndarray, "layers"]]]:
+    """Multipliers near by at which some width is whole, with their exact widths."""
+    found = []
+    for layer, width in enumerate(exact):
+        for whole in range(math.floor(width) - 1, math.ceil(width) + 2):
+            s = _multiplier_at(arch, rule, layer, whole)
+            if s >= _smallest_multiplier(arch, rule):
+                # Rounding errors of the square would hide that the width is whole.
+                found.append((s, np.round(exact_widths(arch, rule, s), 9)))
+    return found
+
+
+def _unreachable(arch: str, rule: str, target: int, nearest: int) -> UserError:
+    return UserError(
+        f"--target {target}: no {arch} under the {rule} rule comes within "
+        f"{BUDGET_TOLERANCE:.0%} of that; the nearest has {nearest} parameters"
+    )

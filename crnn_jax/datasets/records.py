@@ -1,0 +1,422 @@
+"""What the builders share: from a list of tracks to a prepared TFDS data set.
+
+A builder says which tracks there are (`RecordsBuilder.collection`) and how one becomes a clip
+(`RecordsBuilder.read_track`). The rest is here, once for all of them. A split is cut into shards
+of consecutive tracks; each shard is made by one call of `make_shard`, in a process of its own, and
+is either complete on disk or not there. So preparation uses all cores, needs the memory of one
+clip a process, can be interrupted at any moment and started again with one shard a process lost at
+most, and the finished set does not depend on how many processes made it or how often it was
+interrupted.
+"""
+
+import abc
+import concurrent.futures
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
+from etils import epath
+from jaxtyping import Float
+from tensorflow_datasets.core import dataset_builder, example_serializer
+
+from crnn_jax import audio
+from crnn_jax.config import DataConfig, MelConfig
+from crnn_jax.errors import UserError
+
+SPLITS = ("train", "valid", "test")
+# Tracks of one shard. A shard is what an interruption can lose and what a process takes at a
+# time: 256 clips are 67 MB and some ten seconds of decoding. Small collections are cut into about
+# 32 shards, so that all cores have work to the end.
+LARGEST_SHARD = 256
+SMALLEST_SHARD = 8
+SHARDS_OF_A_SMALL_SET = 32
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Track:
+    """One clip to be: its name, where it comes from, and its tags as column numbers."""
+
+    track_id: str
+    source: str
+    tags: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Collection:
+    """All that preparation must know of a collection.
+
+    Attributes
+    ----------
+    tag_names, tag_categories
+        The columns, and what each is about (genre, mood, instrument, era, …).
+    splits
+        Tracks of each split, in the order in which they are stored.
+    """
+
+    tag_names: tuple[str, ...]
+    tag_categories: tuple[str, ...]
+    splits: Mapping[str, Sequence[Track]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rejected:
+    """A file that could not be used, and why: a row of ``rejected.csv``."""
+
+    split: str
+    track_id: str
+    path: str
+    reason: str
+    message: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardTask:
+    """A shard to be made: all that a process, on this machine or another, must be told."""
+
+    read: Callable[[Track], Float[np.ndarray, "samples"]]
+    mel: MelConfig
+    n_tags: int
+    split: str
+    tracks: tuple[Track, ...]
+    path: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardResult:
+    """What is known of a finished shard."""
+
+    split: str
+    path: str
+    n_examples: int
+    n_bytes: int
+    tag_counts: tuple[int, ...]
+    rejected: tuple[Rejected, ...]
+
+
+# Makes all shards of the tasks and gives their results as they come, in any order.
+Engine = Callable[[Sequence[ShardTask]], Iterator[ShardResult]]
+
+
+def features(mel: MelConfig, n_tags: int) -> tfds.features.FeaturesDict:
+    """What is stored of a clip.
+
+    float16 keeps a log-mel in dB to 0.03 dB, at half the size.
+    """
+    shape = (mel.n_mels, mel.frames)
+    return tfds.features.FeaturesDict(
+        {
+            "log_mel": tfds.features.Tensor(shape=shape, dtype=np.float16, encoding="bytes"),
+            "tags": tfds.features.Tensor(shape=(n_tags,), dtype=np.uint8, encoding="bytes"),
+            "track_id": tfds.features.Text(),
+        }
+    )
+
+
+def make_shard(task: ShardTask) -> ShardResult:
+    """Decode the tracks of a shard and write their records; unusable tracks are left out.
+
+    The record file and then its result are renamed into place when they are complete, so a
+    shard with a result is whole. A shard that is there already is not made again.
+    """
+    path = epath.Path(task.path)
+    result_path = path.with_suffix(".json")
+    if result_path.exists():
+        return _result_from_json(result_path.read_text())
+
+    shape = features(task.mel, task.n_tags)
+    serializer = example_serializer.ExampleSerializer(shape.get_serialized_info())
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    # One record a group: the order of reading is random.
+    writer = ArrayRecordWriter(os.fspath(temporary), "group_size:1")
+    n_examples, n_bytes = 0, 0
+    tag_counts = np.zeros(task.n_tags, int)
+    rejected = []
+    for track in task.tracks:
+        try:
+            clip = task.read(track)
+        except audio.AudioError as error:
+            rejected.append(
+                Rejected(task.split, track.track_id, track.source, error.reason, str(error))
+            )
+            continue
+        tags = np.zeros(task.n_tags, np.uint8)
+        tags[list(track.tags)] = 1
+        example = {
+            "log_mel": audio.log_mel(clip, task.mel).astype(np.float16),
+            "tags": tags,
+            "track_id": track.track_id,
+        }
+        record = serializer.serialize_example(shape.encode_example(example))
+        writer.write(record)
+        n_examples += 1
+        n_bytes += len(record)
+        tag_counts += tags
+    writer.close()
+    temporary.replace(path)
+
+    counts = tuple(int(count) for count in tag_counts)
+    result = ShardResult(task.split, task.path, n_examples, n_bytes, counts, tuple(rejected))
+    temporary.write_text(json.dumps(dataclasses.asdict(result)))
+    temporary.replace(result_path)
+    return result
+
+
+def _result_from_json(text: str) -> ShardResult:
+    values = json.loads(text)
+    values["tag_counts"] = tuple(values["tag_counts"])
+    values["rejected"] = tuple(Rejected(**rejected) for rejected in values["rejected"])
+    return ShardResult(**values)
+
+
+def local_engine(workers: int | None) -> Engine:
+    """Make shards in `workers` processes of this machine; None: one a core."""
+
+    def run(tasks: Sequence[ShardTask]) -> Iterator[ShardResult]:
+        n_workers = min(len(tasks), workers or len(os.sched_getaffinity(0)))
+        if n_workers == 1:
+            yield from map(make_shard, tasks)
+            return
+        # Not forked: the caller may hold locks of JAX's threads.
+        pool = concurrent.futures.ProcessPoolExecutor(
+            n_workers, multiprocessing.get_context("spawn"), initializer=_follow_the_parent
+        )
+        try:
+            futures = [pool.submit(make_shard, task) for task in tasks]
+            for future in concurrent.futures.as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    return run
+
+
+def _follow_the_parent() -> None:
+    """Leave Ctrl-C to the parent, and end when the parent is gone, however it went."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
+    """Base of the builders.
+
+    A subclass has a docstring that says where the set comes from, its licence, its size and the
+    layout it expects, and a class attribute `name`.
+
+    Parameters
+    ----------
+    config
+        Where the collection is, where the prepared set goes, and its log-mel.
+    engine
+        What makes the shards; None: processes of this machine.
+    report
+        Called with the number of tracks done and of all, whenever a shard is finished.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    # Nothing is downloaded. (Looking for checksums, TFDS 4.9.10 wants a package that it does not
+    # ask for: importlib_resources.)
+    url_infos = None
+
+    def __init__(
+        self,
+        config: DataConfig,
+        *,
+        engine: Engine | None = None,
+        report: Callable[[int, int], None] | None = None,
+    ):
+        self.config = config
+        self.engine = engine or local_engine(config.workers)
+        self.report = report or (lambda done, total: None)
+        self._collection: Collection = self.collection(config)
+        variant = self.variant(config, self._collection)
+        super().__init__(
+            data_dir=config.data_dir,
+            config=tfds.core.BuilderConfig(
+                name=variant + _mel_suffix(config.mel), version=self.VERSION
+            ),
+            file_format="array_record",
+        )
+
+    @classmethod
+    @abc.abstractmethod
+    def collection(cls, config: DataConfig) -> Collection:
+        """Tags and tracks, from the metadata alone.
+
+        Raises
+        ------
+        UserError
+            If a file of the expected layout is missing or is not what it should be.
+        """
+
+    @classmethod
+    @abc.abstractmethod
+    def variant(cls, config: DataConfig, collection: Collection) -> str:
+        """Folder name of this form of the set: two that differ must not share one."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def read_track(config: DataConfig, track: Track) -> Float[np.ndarray, "samples"]:
+        """The clip of one track.
+
+        Raises
+        ------
+        crnn_jax.audio.AudioError
+            If it cannot be used.
+        """
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        metadata = {
+            "tag_names": self._collection.tag_names,
+            "tag_categories": self._collection.tag_categories,
+            "mel": dataclasses.asdict(self.config.mel),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=self.__doc__,
+            features=features(self.config.mel, len(self._collection.tag_names)),
+            metadata=tfds.core.MetadataDict(metadata),
+            disable_shuffling=True,
+        )
+
+    def _make_download_manager(self, **_: Any) -> Any:
+        """In place of TFDS's, which would make folders for downloads."""
+        return types.SimpleNamespace(downloaded_size=0)
+
+    def _log_download_bytes(self) -> None:
+        """Nothing is downloaded; the command line shows the progress."""
+
+    def _log_download_done(self) -> None:
+        """See `_log_download_bytes`."""
+
+    def shard_tasks(self, folder: epath.Path) -> list[ShardTask]:
+        """The shards to be made in `folder`, in the order of the set."""
+        tasks = []
+        for split, tracks in self._collection.splits.items():
+            length = min(max(len(tracks) // SHARDS_OF_A_SMALL_SET, SMALLEST_SHARD), LARGEST_SHARD)
+            for number, start in enumerate(range(0, len(tracks), length)):
+                tasks.append(
+                    ShardTask(
+                        read=_Reader(type(self), self.config),
+                        mel=self.config.mel,
+                        n_tags=len(self._collection.tag_names),
+                        split=split,
+                        tracks=tuple(tracks[start : start + length]),
+                        path=os.fspath(folder / f"{split}-{number:05d}.array_record"),
+                    )
+                )
+        return tasks
+
+    def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
+        """TFDS's hook: fill `data_path`, by now a temporary folder, and set the splits."""
+        staging = self._staging_folder()
+        staging.mkdir(parents=True, exist_ok=True)
+        tasks = self.shard_tasks(staging)
+        n_tracks = {task.path: len(task.tracks) for task in tasks}
+        results: dict[str, ShardResult] = {}
+        done = 0
+        for result in self.engine(tasks):
+            results[result.path] = result
+            done += n_tracks[result.path]
+            self.report(done, sum(n_tracks.values()))
+        in_order = [results[task.path] for task in tasks]
+
+        rejected = [row for result in in_order for row in result.rejected]
+        write_rejected(staging / "rejected.csv", rejected)
+        _check_rejected(rejected, sum(n_tracks.values()), self.config, staging)
+
+        split_infos, tag_counts = [], {}
+        for split in self._collection.splits:
+            shards = [r for r in in_order if r.split == split and r.n_examples]
+            if not shards:
+                raise UserError(
+                    f"{self.config.dataset}: all files of the {split} split were rejected; "
+                    f"see {staging / 'rejected.csv'}"
+                )
+            template = self._get_filename_template(split)
+            for number, shard in enumerate(shards):
+                name = template.sharded_filepath(shard_index=number, num_shards=len(shards))
+                epath.Path(shard.path).rename(self.data_path / name.name)
+            split_infos.append(
+                tfds.core.SplitInfo(
+                    name=split,
+                    shard_lengths=[shard.n_examples for shard in shards],
+                    num_bytes=sum(shard.n_bytes for shard in shards),
+                    filename_template=template,
+                )
+            )
+            tag_counts[split] = np.sum([shard.tag_counts for shard in shards], axis=0).tolist()
+        (staging / "rejected.csv").rename(self.data_path / "rejected.csv")
+        self.info.metadata["tag_counts"] = tag_counts
+        self.info.metadata["n_rejected"] = len(rejected)
+        self.info.set_splits(tfds.core.splits.SplitDict(split_infos))
+        staging.rmtree()
+
+    def _staging_folder(self) -> epath.Path:
+        """Where the shards of exactly this set wait until all are there."""
+        digest = hashlib.sha256()
+        for task in self.shard_tasks(epath.Path("")):
+            digest.update(repr((task.split, task.tracks, task.mel)).encode())
+        final = epath.Path(self._data_dir_root) / self.info.full_name
+        return final.parent / f"{final.name}.preparing-{digest.hexdigest()[:12]}"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    """`RecordsBuilder.read_track` of a builder's class: what a worker process gets of it."""
+
+    builder: type[RecordsBuilder]
+    config: DataConfig
+
+    def __call__(self, track: Track) -> Float[np.ndarray, "samples"]:
+        return self.builder.read_track(self.config, track)
+
+
+def _mel_suffix(mel: MelConfig) -> str:
+    """Tells sets with another log-mel than the paper's apart."""
+    if mel == MelConfig():
+        return ""
+    digest = hashlib.sha256(repr(dataclasses.astuple(mel)).encode()).hexdigest()
+    return f"-{mel.clip_seconds:g}s-{digest[:6]}"
+
+
+def _check_rejected(
+    rejected: Sequence[Rejected], n_tracks: int, config: DataConfig, staging: epath.Path
+) -> None:
+    share = len(rejected) / n_tracks
+    if share > config.max_rejected:
+        raise UserError(
+            f"{config.dataset}: {len(rejected)} of {n_tracks} files ({share:.1%}) cannot be used, "
+            f"more than --max-rejected {config.max_rejected:.0%}; they are listed in "
+            f"{staging / 'rejected.csv'}. What is prepared is kept: mend the files, or give the "
+            f"command again with a higher --max-rejected"
+        )
+
+
+def write_rejected(path: epath.Path, rejected: Iterable[Rejected]) -> None:
+    """Write ``rejected.csv``: one row a file that was left out."""
+    text = io.StringIO()
+    fields = [field.name for field in dataclasses.fields(Rejected)]
+    writer = csv.DictWriter(text, fields, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(dataclasses.asdict(row) for row in rejected)
+    path.write_text(text.getvalue())

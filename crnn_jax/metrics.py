@@ -1,0 +1,86 @@
+"""ROC-AUC and average precision, per tag and macro.
+
+scikit-learn computes each tag's number; what stands here is which tags have one. A tag whose
+examples are all positive or all negative has no AUC: it is None, and left out of the mean.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+from jaxtyping import Float, Int
+
+
+@dataclasses.dataclass(frozen=True)
+class TagScores:
+    """Scores of a classifier on one split.
+
+    Attributes
+    ----------
+    auc, average_precision
+        Per tag, in the order of the columns; None where the split has one class only.
+    """
+
+    auc: tuple[float | None, ...]
+    average_precision: tuple[float | None, ...]
+
+    @property
+    def macro_auc(self) -> float | None:
+        """Mean ROC-AUC over the tags that have one; None if none has."""
+        return _mean(self.auc)
+
+    @property
+    def macro_average_precision(self) -> float | None:
+        """Mean average precision over the tags that have one; None if none has."""
+        return _mean(self.average_precision)
+
+    @property
+    def n_scored(self) -> int:
+        """Number of tags in the means."""
+        return sum(value is not None for value in self.auc)
+
+
+def _mean(values: tuple[float | None, ...]) -> float | None:
+    scored = [value for value in values if value is not None]
+    return math.fsum(scored) / len(scored) if scored else None
+
+
+def score_tags(
+    targets: Int[np.ndarray, "examples tags"], scores: Float[np.ndarray, "examples tags"]
+) -> TagScores:
+    """Score every tag of a split.
+
+    Parameters
+    ----------
+    targets
+        1 where the tag belongs to the example, else 0.
+    scores
+        Logits or probabilities; only their order within a tag counts. Logits are the better
+        input: a saturated sigmoid makes ties of them.
+
+    Returns
+    -------
+    TagScores
+        ROC-AUC (ties count half) and average precision (Σ (Rₙ − Rₙ₋₁) Pₙ, no interpolation).
+
+    Raises
+    ------
+    ValueError
+        If a score is not finite.
+    """
+    # Imported here: it takes longer than everything else that `crnn-jax solve` needs.
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    positives = targets.sum(axis=0)
+    auc: list[float | None] = []
+    average_precision: list[float | None] = []
+    for tag in range(targets.shape[1]):
+        if 0 < positives[tag] < len(targets):
+            auc.append(float(roc_auc_score(targets[:, tag], scores[:, tag])))
+            average_precision.append(
+                float(average_precision_score(targets[:, tag], scores[:, tag]))
+            )
+        else:
+            auc.append(None)
+            average_precision.append(None)
+    return TagScores(tuple(auc), tuple(average_precision))

@@ -1,0 +1,60 @@
+"""One step on many devices: the batch is split over a mesh, everything else is replicated.
+
+A step is written for one device, and knows of the others by `AXIS` alone: it averages gradients
+and batch statistics over it. `jax.shard_map` runs it on every device's rows (`jax.pmap` is jit and
+shard_map since JAX 0.8, and its authors ask new code to call those).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from crnn_jax.errors import UserError
+
+AXIS = "batch"
+
+
+def batch_mesh() -> Mesh:
+    """A mesh of all devices of all processes, along the batch."""
+    return jax.make_mesh((jax.device_count(),), (AXIS,))
+
+
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+    """Raise a UserError if the mesh's devices do not divide the batch size."""
+    devices = mesh.size
+    if batch_size % devices:
+        below, above = batch_size // devices * devices, -(-batch_size // devices) * devices
+        good = f"{below} or {above}" if below else f"{above}"
+        raise UserError(
+            f"--batch-size {batch_size}: {devices} devices do not divide it; give {good}"
+        )
+
+
+def split_over(mesh: Mesh, step: Callable, in_specs: Any, out_specs: Any, **jit_options) -> Any:
+    """Jit a one-device step so that every device of the mesh runs it on its rows.
+
+    Varying-axes types are not checked: the gradients of custom operations do not carry them.
+    """
+    mapped = jax.shard_map(step, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+    return jax.jit(mapped, **jit_options)
+
+
+def put_batch(mesh: Mesh, batch: Any) -> Any:
+    """This process's rows of a batch, as arrays of the whole batch on the mesh."""
+    sharding = NamedSharding(mesh, P(AXIS))
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def put_replicated(mesh: Mesh, tree: Any) -> Any:
+    """The same values on every device of the mesh."""
+    return jax.device_put(tree, NamedSharding(mesh, P()))
+
+
+def pad_rows(array: np.ndarray, rows: int) -> np.ndarray:
+    """Repeat the first row at the end until there are `rows`: one shape, one compilation."""
+    missing = rows - len(array)
+    return np.concatenate([array, np.repeat(array[:1], missing, axis=0)]) if missing else array

@@ -1,0 +1,143 @@
+"""A run on disk: its name, its files, and how they are written and read back.
+
+``result.json`` is there if and only if a run is done. Every file is complete or not there: it is
+written under another name and then renamed.
+"""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from crnn_jax.errors import UserError
+
+# Columns of results.csv; every one of them is a key of result.json.
+RESULT_COLUMNS = (
+    "arch",
+    "rule",
+    "target",
+    "seed",
+    "params",
+    "s",
+    "valid_auc",
+    "test_auc",
+    "test_ap",
+    "epochs",
+    "best_epoch",
+    "ended_by",
+    "compile_s",
+    "train_s",
+    "eval_s",
+    "input_wait_s",
+    "seconds_per_2500_samples",
+    "samples_per_s",
+    "flops_per_sample",
+    "peak_memory_bytes",
+    "n_train",
+    "n_valid",
+    "n_test",
+    "n_tags",
+    "n_tags_scored",
+    "dataset",
+    "device",
+    "device_count",
+)
+# Columns of per_tag.csv: the run's, then the tag's.
+RUN_COLUMNS = ("arch", "rule", "target", "seed")
+TAG_COLUMNS = ("tag", "category", "popularity_rank", "n_test_positive", "auc", "ap")
+
+
+def run_name(arch: str, target: int, rule: str, seed: int) -> str:
+    """Folder name of a cell."""
+    return f"{arch}-{target}-{rule}-seed{seed}"
+
+
+def write_text(path: epath.Path, text: str) -> None:
+    """Write a file so that it is either the old one or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def write_json(path: epath.Path, values: Any) -> None:
+    """Write JSON; see `write_text`.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite: JSON has no word for it.
+    """
+    write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
+
+
+def claim_folder(run: epath.Path, config: Mapping[str, Any]) -> None:
+    """Make a run's folder for this configuration, or find it there with the same one.
+
+    Raises
+    ------
+    UserError
+        If it belongs to another configuration: it is left as it is.
+    """
+    path = run / "config.json"
+    if not path.exists():
+        run.mkdir(parents=True, exist_ok=True)
+        write_json(path, config)
+        return
+    there = json.loads(path.read_text())
+    if there != json.loads(json.dumps(config)):
+        raise UserError(
+            f"--out {run.parent}: {run.name} was made with another configuration "
+            f"({_difference(there, json.loads(json.dumps(config)))}); give another folder"
+        )
+
+
+def _difference(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> str:
+    """The first value that differs, in words."""
+    for key in (*there, *here):
+        old, new = there.get(key), here.get(key)
+        if old != new:
+            if isinstance(old, dict) and isinstance(new, dict):
+                return _difference(old, new, f"{prefix}{key}.")
+            return f"{prefix}{key} is {json.dumps(old)} there and {json.dumps(new)} here"
+    return "keys in another order"
+
+
+def read_config(run: epath.Path) -> dict[str, Any]:
+    """A run's configuration.
+
+    Raises
+    ------
+    UserError
+        If the folder is not a run's.
+    """
+    path = run / "config.json"
+    if not path.exists():
+        raise UserError(f"{run}: not a run's folder (no config.json); give <out>/<cell>")
+    return json.loads(path.read_text())
+
+
+def read_results(out: epath.Path) -> list[dict[str, Any]]:
+    """The results of all finished runs of a sweep, by name."""
+    paths = sorted(out.glob("*/result.json"))
+    return [json.loads(path.read_text()) for path in paths]
+
+
+def write_tables(out: epath.Path) -> None:
+    """Rebuild ``results.csv`` and ``per_tag.csv`` from the ``result.json`` files alone."""
+    results = read_results(out)
+    write_text(out / "results.csv", _csv_text(RESULT_COLUMNS, results))
+    tags = ({**result, **tag} for result in results for tag in result["per_tag"])
+    write_text(out / "per_tag.csv", _csv_text((*RUN_COLUMNS, *TAG_COLUMNS), tags))
+
+
+def _csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    # A missing key is a bug, not an empty cell; None is an empty cell.
+    writer.writerows([row[column] for column in columns] for row in rows)
+    return text.getvalue()

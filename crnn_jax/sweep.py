@@ -1,0 +1,310 @@
+"""A study: the grid of cells, each a run of its own, and the tables of their results."""
+
+import dataclasses
+import functools
+import json
+import subprocess
+import traceback
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+from etils import epath
+
+from crnn_jax import runs
+from crnn_jax.budget import Budget, solve
+from crnn_jax.config import Architecture, ModelConfig, Rule, SweepConfig, TrainConfig
+from crnn_jax.datasets import PreparedSet
+from crnn_jax.errors import UserError
+from crnn_jax.metrics import TagScores
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One network to be trained."""
+
+    arch: Architecture
+    target: int
+    rule: Rule
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of the run's folder."""
+        return runs.run_name(self.arch, self.target, self.rule, self.seed)
+
+
+class Watcher(Protocol):
+    """Told what a sweep does; the command line shows it."""
+
+    def cell_started(self, cell: Cell, budget: Budget) -> None:
+        """A cell begins."""
+
+    def cell_progress(self, cell: Cell, fraction: float, message: str) -> None:
+        """A cell has done this share of the steps that it may take."""
+
+    def cell_finished(self, cell: Cell, result: dict[str, Any]) -> None:
+        """A cell has its result."""
+
+    def cell_skipped(self, cell: Cell) -> None:
+        """A cell was finished before."""
+
+    def cell_failed(self, cell: Cell, error: str) -> None:
+        """A cell ended without a result."""
+
+
+def cells_of(config: SweepConfig) -> list[Cell]:
+    """The grid's cells, small networks first: what is wrong with a study shows early."""
+    grid = [
+        Cell(arch, target, rule, seed)
+        for seed in config.seeds
+        for target in sorted(config.targets)
+        for rule in config.rules
+        for arch in config.archs
+    ]
+    cells = [*grid, *(Cell(*values) for values in config.extra_cells)]
+    if not cells:
+        raise UserError("--archs, --targets, --rules, --seeds: one is empty; give each a value")
+    return list(dict.fromkeys(cells))
+
+
+def model_config_of(budget: Budget, train: TrainConfig, data: PreparedSet) -> ModelConfig:
+    """The network of a solved cell on this data."""
+    return ModelConfig(
+        arch=budget.arch,
+        widths=budget.widths,
+        n_tags=len(data.tag_names),
+        n_mels=data.mel.n_mels,
+        precision=train.precision,
+    )
+
+
+def run_config(cell: Cell, budget: Budget, train: TrainConfig, data: PreparedSet) -> dict[str, Any]:
+    """What ``config.json`` says: all that the numbers of a run depend on."""
+    return {
+        **dataclasses.asdict(cell),
+        "params": budget.params,
+        "s": budget.s,
+        "model": dataclasses.asdict(model_config_of(budget, train, data)),
+        "train": dataclasses.asdict(train),
+        "data": {
+            "name": data.name,
+            "path": data.path,
+            "mel": dataclasses.asdict(data.mel),
+            "tag_names": data.tag_names,
+            "tag_categories": data.tag_categories,
+            "n_examples": data.n_examples,
+        },
+    }
+
+
+def check_scorable(data: PreparedSet) -> None:
+    """Raise a UserError if training could not be scored, or has nothing to learn."""
+    if not any(data.tag_counts["train"]):
+        raise UserError(f"{data.path}: no tag has a positive example in the training split")
+    for split in ("valid", "test"):
+        n_examples = data.n_examples[split]
+        if not any(0 < count < n_examples for count in data.tag_counts[split]):
+            raise UserError(
+                f"{data.path}: no tag has both positive and negative examples in the {split} "
+                f"split, so that there is no AUC; give it more files"
+            )
+
+
+def run_cell(
+    cell: Cell,
+    budget: Budget,
+    train: TrainConfig,
+    data: PreparedSet,
+    out: epath.Path,
+    on_progress: Callable[[float, str], None],
+) -> dict[str, Any]:
+    """Train a cell, or go on with it, and write its ``result.json``.
+
+    Parameters
+    ----------
+    cell, budget, train, data
+        What is trained, how, and on what.
+    out
+        The sweep's folder; the run's is in it.
+    on_progress
+        Told the share of the steps that are done and where the run stands.
+
+    Returns
+    -------
+    dict
+        What ``result.json`` says.
+    """
+    # Imported here: solving a grid and finding it finished need no training.
+    import jax
+
+    from crnn_jax.checkpoints import OrbaxCheckpoints
+    from crnn_jax.training import fit
+
+    run = out / cell.name
+    runs.claim_folder(run, run_config(cell, budget, train, data))
+    valid_auc = float("nan")
+
+    def on_step(epoch: int, step: int, steps_per_epoch: int, loss: float) -> None:
+        fraction = (epoch + step / steps_per_epoch) / train.epochs
+        score = "" if valid_auc != valid_auc else f", validation AUC {valid_auc:.3f}"
+        on_progress(fraction, f"epoch {epoch + 1}, loss {loss:.4f}{score}")
+
+    def on_epoch(history: list[dict[str, Any]]) -> None:
+        nonlocal valid_auc
+        valid_auc = history[-1]["valid_auc"]
+        runs.write_text(run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in history))
+
+    with OrbaxCheckpoints(run / "checkpoints") as checkpoints:
+        fitted = fit(
+            model_config_of(budget, train, data),
+            train,
+            cell.seed,
+            data,
+            checkpoints,
+            on_step=on_step,
+            on_epoch=on_epoch,
+        )
+    progress, compiled = fitted.progress, fitted.compiled
+    n_train = min(train.max_examples or data.n_examples["train"], data.n_examples["train"])
+    seconds_per_sample = progress.train_s / (progress.step * train.batch_size)
+    device = jax.devices()[0]
+    memory = device.memory_stats() or {}
+    result = {
+        **dataclasses.asdict(cell),
+        "params": budget.params,
+        "s": budget.s,
+        "widths": budget.widths,
+        "dataset": data.name,
+        "mel": dataclasses.asdict(data.mel),
+        "n_train": n_train,
+        "n_valid": data.n_examples["valid"],
+        "n_test": data.n_examples["test"],
+        "n_tags": len(data.tag_names),
+        "n_tags_scored": fitted.test.n_scored,
+        "epochs": progress.epoch,
+        "best_epoch": progress.best_epoch,
+        "ended_by": progress.ended_by,
+        "valid_auc": fitted.valid.macro_auc,
+        "test_auc": fitted.test.macro_auc,
+        "test_ap": fitted.test.macro_average_precision,
+        "per_tag": per_tag_rows(data, fitted.test),
+        "compile_s": compiled.compile_s,
+        "train_s": progress.train_s,
+        "eval_s": progress.eval_s,
+        "input_wait_s": progress.input_wait_s,
+        "checkpoint_s": progress.checkpoint_s,
+        "seconds_per_2500_samples": 2500 * seconds_per_sample,
+        "samples_per_s": 1 / seconds_per_sample,
+        "flops_per_sample": compiled.flops_per_sample,
+        # An accelerator counts; for a CPU there is XLA's own plan of the step.
+        "peak_memory_bytes": memory.get("peak_bytes_in_use", compiled.peak_memory_bytes),
+        "device": device.device_kind,
+        "device_count": jax.device_count(),
+        "versions": versions(),
+        "git_commit": git_commit(),
+    }
+    runs.write_json(run / "result.json", result)
+    return result
+
+
+def per_tag_rows(data: PreparedSet, scores: TagScores) -> list[dict[str, Any]]:
+    """One row a tag; rank 1 is the tag with the most positive training examples."""
+    counts = data.tag_counts["train"]
+    by_popularity = sorted(range(len(counts)), key=lambda tag: -counts[tag])
+    rank = {tag: place for place, tag in enumerate(by_popularity, start=1)}
+    return [
+        {
+            "tag": name,
+            "category": data.tag_categories[tag],
+            "popularity_rank": rank[tag],
+            "n_test_positive": data.tag_counts["test"][tag],
+            "auc": scores.auc[tag],
+            "ap": scores.average_precision[tag],
+        }
+        for tag, name in enumerate(data.tag_names)
+    ]
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    packages = ("crnn_jax", "jax", "jaxlib", "flax", "optax", "grain", "numpy")
+    return {package: metadata.version(package) for package in packages}
+
+
+@functools.cache
+def git_commit() -> str | None:
+    """The commit of this checkout; None outside of one."""
+    try:
+        answer = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None
+
+
+def sweep(
+    config: SweepConfig, data: PreparedSet, out: epath.Path, watcher: Watcher
+) -> Sequence[Cell]:
+    """Run all cells that have no result yet, one after the other, and rebuild the tables.
+
+    A cell that fails is recorded in its folder's ``failed.json``, and the others go on.
+
+    Returns
+    -------
+    list of Cell
+        Those that failed.
+
+    Raises
+    ------
+    UserError
+        Before anything is trained, if a cell cannot be built, the data cannot be scored, or the
+        folder holds the cells of another configuration.
+    """
+    import jax
+
+    check_scorable(data)
+    cells = cells_of(config)
+    n_tags, n_mels = len(data.tag_names), data.mel.n_mels
+    budgets = {
+        cell: solve(cell.arch, cell.rule, cell.target, n_tags=n_tags, n_mels=n_mels)
+        for cell in cells
+    }
+    for cell in cells:
+        if (out / cell.name / "config.json").exists():
+            runs.claim_folder(out / cell.name, run_config(cell, budgets[cell], config.train, data))
+
+    failed = []
+    for cell in cells:
+        run = out / cell.name
+        if (run / "result.json").exists():
+            watcher.cell_skipped(cell)
+            continue
+        watcher.cell_started(cell, budgets[cell])
+        report = functools.partial(watcher.cell_progress, cell)
+        try:
+            result = run_cell(cell, budgets[cell], config.train, data, out, report)
+        except UserError:
+            raise
+        except Exception as error:  # Recorded with its traceback, and the exit code says so.
+            message = f"{type(error).__name__}: {error}"
+            runs.write_json(
+                run / "failed.json", {"error": message, "traceback": traceback.format_exc()}
+            )
+            failed.append(cell)
+            watcher.cell_failed(cell, message)
+        else:
+            (run / "failed.json").unlink(missing_ok=True)
+            watcher.cell_finished(cell, result)
+            runs.write_tables(out)
+        # Compiled steps of a cell are of no use to the next one, and hold memory.
+        jax.clear_caches()
+    runs.write_tables(out)
+    return failed

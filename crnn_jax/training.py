@@ -1,0 +1,439 @@
+"""Training of one network: pure steps, and the loop around them."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jax import lax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Int, PyTree
+
+from crnn_jax import parallel
+from crnn_jax.config import ModelConfig, TrainConfig
+from crnn_jax.datasets import PreparedSet
+from crnn_jax.metrics import TagScores, score_tags
+from crnn_jax.models import build
+from crnn_jax.pipeline import Batch, evaluation_batches, frames_of, training_batches
+
+
+class Diverged(Exception):
+    """The loss or a gradient is no longer a finite number."""
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that a training step changes.
+
+    Attributes
+    ----------
+    step
+        Steps done.
+    params, batch_stats
+        The network's trainable parameters and running statistics.
+    opt_state
+        The optimiser's state.
+    key
+        Random key, from which every step derives its own.
+    """
+
+    step: Int[Array, ""]
+    params: PyTree
+    batch_stats: PyTree
+    opt_state: PyTree
+    key: Array
+
+    @property
+    def variables(self) -> dict[str, PyTree]:
+        """What the network's `apply` takes."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def initial_state(
+    model: nn.Module, optimizer: optax.GradientTransformation, seed: int, n_mels: int, frames: int
+) -> TrainState:
+    """A state before the first step, determined by the seed."""
+    init_key, step_key = jax.random.split(jax.random.key(seed))
+    log_mel = jnp.zeros((1, n_mels, frames))
+    variables = model.init(init_key, log_mel, train=False)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=variables["params"],
+        batch_stats=variables["batch_stats"],
+        opt_state=optimizer.init(variables["params"]),
+        key=jax.random.key_data(step_key),
+    )
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    *,
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    axis_name: str | None,
+) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
+    """One step of Adam on the binary cross-entropy, averaged over examples and tags.
+
+    A pure function. With `axis_name`, `batch` holds this device's rows of the batch, and gradients
+    and batch statistics are averaged over that axis of the mesh.
+
+    Returns
+    -------
+    TrainState
+        After the step.
+    dict
+        ``loss``, of the batch before the step, and ``gradient_norm``.
+    """
+    log_mel = batch["log_mel"].astype(jnp.float32)
+    targets = batch["tags"].astype(jnp.float32)
+    dropout_key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+
+    def loss_of(params: PyTree) -> tuple[Float[Array, ""], PyTree]:
+        logits, updated = model.apply(
+            {"params": params, "batch_stats": state.batch_stats},
+            log_mel,
+            train=True,
+            rngs={"dropout": dropout_key},
+            mutable=["batch_stats"],
+        )
+        loss = optax.sigmoid_binary_cross_entropy(logits, targets).mean()
+        return loss, updated["batch_stats"]
+
+    (loss, batch_stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    if axis_name is not None:
+        loss, gradients = lax.pmean((loss, gradients), axis_name)
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    after = TrainState(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+        key=state.key,
+    )
+    return after, {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
+
+
+def eval_step(
+    variables: PyTree, log_mel: Float[Array, "batch mel frames"], *, model: nn.Module
+) -> Float[Array, "batch tags"]:
+    """Logits of a batch, with running statistics and without dropout. A pure function."""
+    return model.apply(variables, log_mel.astype(jnp.float32), train=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """The two steps, compiled for one shape of batch, and what XLA says of them."""
+
+    train: Callable
+    evaluate: Callable
+    compile_s: float
+    flops_per_sample: float
+    peak_memory_bytes: int
+
+
+def compile_steps(
+    model_config: ModelConfig, config: TrainConfig, seed: int, frames: int, mesh: Mesh
+) -> tuple[Compiled, TrainState]:
+    """Compile both steps ahead of time, so that no step's time has compilation in it.
+
+    Returns
+    -------
+    Compiled
+        ``train(state, batch)`` gives up the memory of the state that it is given.
+    TrainState
+        The state before the first step, on the mesh.
+    """
+    optimizer = optax.adam(config.learning_rate)
+    model = build(model_config, parallel.AXIS)
+    # Initialisation runs outside the mesh, where there is no axis to average over.
+    state = parallel.put_replicated(
+        mesh,
+        jax.jit(
+            lambda: initial_state(build(model_config), optimizer, seed, model_config.n_mels, frames)
+        )(),
+    )
+    start = time.perf_counter()
+    rows = config.batch_size // jax.process_count()
+    batch = parallel.put_batch(
+        mesh,
+        Batch(
+            log_mel=np.zeros((rows, model_config.n_mels, frames), np.float16),
+            tags=np.zeros((rows, model_config.n_tags), np.uint8),
+        ),
+    )
+    train = parallel.split_over(
+        mesh,
+        lambda state, batch: train_step(
+            state, batch, model=model, optimizer=optimizer, axis_name=parallel.AXIS
+        ),
+        in_specs=(P(), P(parallel.AXIS)),
+        out_specs=(P(), P()),
+        donate_argnums=0,
+    )
+    evaluate = evaluation_step(model_config, mesh)
+    compiled_train = train.lower(state, batch).compile()
+    compiled_evaluate = evaluate.lower(state.variables, batch["log_mel"]).compile()
+    compile_s = time.perf_counter() - start
+    # Both are those of one device's rows.
+    flops = compiled_train.cost_analysis()["flops"] * mesh.size / config.batch_size
+    memory = compiled_train.memory_analysis()
+    compiled = Compiled(
+        compiled_train, compiled_evaluate, compile_s, flops, memory.peak_memory_in_bytes
+    )
+    return compiled, state
+
+
+def evaluation_step(model_config: ModelConfig, mesh: Mesh) -> Any:
+    """`eval_step` on all devices of the mesh, jitted: (variables, log_mel) → logits."""
+    model = build(model_config, parallel.AXIS)
+    return parallel.split_over(
+        mesh,
+        lambda variables, log_mel: eval_step(variables, log_mel, model=model),
+        in_specs=(P(), P(parallel.AXIS)),
+        out_specs=P(parallel.AXIS),
+    )
+
+
+def predict(
+    evaluate: Callable,
+    variables: PyTree,
+    data: PreparedSet,
+    split: str,
+    config: TrainConfig,
+    mesh: Mesh,
+) -> tuple[Float[np.ndarray, "examples tags"], Int[np.ndarray, "examples tags"]]:
+    """Logits and targets of a whole split, in its stored order; the short last batch included."""
+    logits, targets = [], []
+    for batch in evaluation_batches(data, split, config):
+        rows = len(batch["tags"])
+        log_mel = parallel.pad_rows(batch["log_mel"], config.batch_size)
+        outputs = evaluate(variables, parallel.put_batch(mesh, log_mel))
+        logits.append(np.asarray(outputs)[:rows])
+        targets.append(batch["tags"])
+    return np.concatenate(logits), np.concatenate(targets)
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a run stands, but for its arrays: what is plain enough for JSON.
+
+    Attributes
+    ----------
+    history
+        One entry a finished epoch: a line of ``metrics.jsonl``.
+    step
+        Steps so far.
+    loss_sum
+        Sum of the losses of this epoch's steps so far.
+    steps_in_epoch
+        Steps of this epoch so far.
+    best_valid_auc, best_epoch
+        Of the parameters that are kept. Epochs count from 1.
+    train_s, eval_s, input_wait_s, checkpoint_s
+        Wall time spent so far, in s. `train_s` has the waiting for input in it, and neither
+        compilation, evaluation nor checkpoints.
+    reader
+        State of the training batches' iterator.
+    ended_by
+        What ended the training, once it has ended.
+    """
+
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    step: int = 0
+    loss_sum: float = 0.0
+    steps_in_epoch: int = 0
+    best_valid_auc: float = -1.0
+    best_epoch: int = 0
+    train_s: float = 0.0
+    eval_s: float = 0.0
+    input_wait_s: float = 0.0
+    checkpoint_s: float = 0.0
+    reader: dict[str, Any] = dataclasses.field(default_factory=dict)
+    ended_by: Literal["epochs", "patience", "time"] | None = None
+
+    @property
+    def epoch(self) -> int:
+        """Finished epochs."""
+        return len(self.history)
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """The arrays of a run: the state, and the best variables so far."""
+
+    state: TrainState
+    best: PyTree
+
+
+class Checkpoints(Protocol):
+    """Where snapshots are kept (`crnn_jax.checkpoints`)."""
+
+    def restore(self, like: Snapshot) -> tuple[Snapshot, dict[str, Any]] | None:
+        """The newest snapshot and its progress, or None if there is none."""
+
+    def save(self, step: int, snapshot: Snapshot, progress: dict[str, Any]) -> None:
+        """Begin to write a snapshot; the arrays may be given up as soon as this returns."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """A trained network and how it came about."""
+
+    variables: PyTree
+    progress: Progress
+    compiled: Compiled
+    valid: TagScores
+    test: TagScores
+
+
+# Called after every step with finished epochs, steps of this epoch, steps of an epoch, loss.
+Report = Callable[[int, int, int, float], None]
+
+
+def fit(
+    model_config: ModelConfig,
+    config: TrainConfig,
+    seed: int,
+    data: PreparedSet,
+    checkpoints: Checkpoints,
+    *,
+    on_step: Report,
+    on_epoch: Callable[[list[dict[str, Any]]], None],
+) -> Fitted:
+    """Train until epochs, patience or time run out, and score the best parameters.
+
+    The best parameters are those after the epoch with the highest macro AUC on the validation
+    split. A run that finds a snapshot goes on from there, and ends with the same numbers as if it
+    had never stopped.
+
+    Parameters
+    ----------
+    model_config, config, data
+        What is trained, how, and on what.
+    seed
+        Of the parameters, of dropout and of the order of the examples.
+    checkpoints
+        Where snapshots are kept.
+    on_step
+        Told of every step.
+    on_epoch
+        Given the whole history after every epoch.
+
+    Raises
+    ------
+    UserError
+        If the devices do not divide the batch size, or the training split does not fill one batch.
+    Diverged
+        If the loss or a gradient stops being a finite number.
+    """
+    mesh = parallel.batch_mesh()
+    parallel.check_batch_size(config.batch_size, mesh)
+    frames = frames_of(data.mel, config.clip_seconds)
+    reader, steps_per_epoch = training_batches(data, config, seed)
+    compiled, state = compile_steps(model_config, config, seed, frames, mesh)
+
+    progress = Progress()
+    # A copy: a step gives up the memory of the state before it.
+    best = jax.tree.map(jnp.copy, state.variables)
+    if (restored := checkpoints.restore(Snapshot(state, best))) is not None:
+        state, best = restored[0].state, restored[0].best
+        progress = Progress(**restored[1])
+        reader.set_state(progress.reader)
+    last_save = time.perf_counter()
+
+    def save() -> None:
+        nonlocal last_save
+        start = time.perf_counter()
+        progress.reader = reader.get_state()
+        checkpoints.save(progress.step, Snapshot(state, best), dataclasses.asdict(progress))
+        last_save = time.perf_counter()
+        progress.checkpoint_s += last_save - start
+
+    def save_is_due() -> bool:
+        return time.perf_counter() - last_save > config.checkpoint_seconds
+
+    def out_of_time() -> bool:
+        return config.max_train_seconds is not None and progress.train_s >= config.max_train_seconds
+
+    unsettled: list[dict[str, Array]] = []
+
+    def settle() -> None:
+        """Wait for the steps under way, and take up their losses."""
+        while unsettled:
+            metrics = unsettled.pop(0)
+            loss, gradient_norm = float(metrics["loss"]), float(metrics["gradient_norm"])
+            if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
+                raise Diverged(
+                    f"diverged at step {progress.step - len(unsettled)}: loss {loss}, "
+                    f"gradient norm {gradient_norm}; try a lower --learning-rate"
+                )
+            progress.loss_sum += loss
+            on_step(progress.epoch, progress.steps_in_epoch, steps_per_epoch, loss)
+
+    while progress.ended_by is None:
+        start = time.perf_counter()
+        while progress.steps_in_epoch < steps_per_epoch and not out_of_time():
+            batch = parallel.put_batch(mesh, next(reader))
+            progress.input_wait_s += time.perf_counter() - start
+            state, metrics = compiled.train(state, batch)
+            # The step before is waited for, not this one: an accelerator works on this one while
+            # the next batch is read.
+            settle()
+            unsettled.append(metrics)
+            progress.step += 1
+            progress.steps_in_epoch += 1
+            if due := save_is_due():
+                settle()
+            progress.train_s += time.perf_counter() - start
+            if due:
+                save()
+            start = time.perf_counter()
+        settle()
+        progress.train_s += time.perf_counter() - start
+
+        start = time.perf_counter()
+        logits, targets = predict(compiled.evaluate, state.variables, data, "valid", config, mesh)
+        scores = score_tags(targets, logits)
+        assert scores.macro_auc is not None, "checked before training by check_scorable"
+        progress.eval_s += time.perf_counter() - start
+        if scores.macro_auc > progress.best_valid_auc:
+            progress.best_valid_auc = scores.macro_auc
+            progress.best_epoch = progress.epoch + 1
+            best = jax.tree.map(jnp.copy, state.variables)
+        progress.history.append(
+            {
+                "epoch": progress.epoch + 1,
+                "step": progress.step,
+                "loss": progress.loss_sum / max(1, progress.steps_in_epoch),
+                "valid_auc": scores.macro_auc,
+                "valid_ap": scores.macro_average_precision,
+                "train_s": progress.train_s,
+            }
+        )
+        if out_of_time():
+            progress.ended_by = "time"
+        elif progress.epoch == config.epochs:
+            progress.ended_by = "epochs"
+        elif progress.epoch - progress.best_epoch >= config.patience:
+            progress.ended_by = "patience"
+        progress.loss_sum, progress.steps_in_epoch = 0.0, 0
+        on_epoch(progress.history)
+        if progress.ended_by or save_is_due():
+            save()
+
+    start = time.perf_counter()
+    scored = {}
+    for split in ("valid", "test"):
+        logits, targets = predict(compiled.evaluate, best, data, split, config, mesh)
+        scored[split] = score_tags(targets, logits)
+    progress.eval_s += time.perf_counter() - start
+    return Fitted(best, progress, compiled, scored["valid"], scored["test"])
