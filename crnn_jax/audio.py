@@ -9,7 +9,7 @@ import functools
 import math
 import os
 from collections.abc import Iterator
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 import scipy.fft
@@ -83,8 +83,8 @@ def read_clip(path: str | os.PathLike[str], config: MelConfig) -> Float32[np.nda
     Raises
     ------
     AudioError
-        If the file is missing or no audio, or if the clip has no samples, is digital silence, or
-        holds NaN or infinite samples.
+        If the file is missing or no audio, if the clip is digital silence, or if what is decoded
+        for it has no samples or one that is NaN or infinite.
     """
     with _open(path) as sound:
         clip = _decode_centre(sound, config)
@@ -92,10 +92,8 @@ def read_clip(path: str | os.PathLike[str], config: MelConfig) -> Float32[np.nda
         # A decoder that has met an error need not recover: begin again with a new one.
         with _open(path) as sound:
             samples = np.concatenate(list(_resampled_chunks(sound, config)))
-        if not samples.size:
-            raise AudioError("no samples", f"{path}: no sample decodes")
         clip = _centre(samples, 0, len(samples), config)
-    if _peak(clip, path) == 0:
+    if not clip.any():
         raise AudioError("silent", f"{path}: every sample is zero")
     return clip
 
@@ -123,8 +121,8 @@ def read_windows(
     Raises
     ------
     AudioError
-        As `read_clip`: for NaN or infinite samples when a window holds them, for silence in place
-        of the last window if all are silent.
+        As `read_clip`: for NaN or infinite samples when they are met, for silence in place of the
+        last window if all are silent.
     """
     hop = round(hop_seconds * config.sample_rate)
     if hop < 1:
@@ -139,16 +137,14 @@ def read_windows(
             # A window that ends with the last sample known may be the file's last.
             while start + size < offset + len(kept):
                 window = kept[start - offset :][:size]
-                heard |= _peak(window, path) > 0
+                heard = heard or bool(window.any())
                 yield window
                 start += hop
             passed = max(0, min(start - offset, len(kept) - size))
             kept, offset = kept[passed:], offset + passed
-    if not kept.size:
-        raise AudioError("no samples", f"{path}: no sample decodes")
     last = kept[-size:]
     window = _centre(last, 0, len(last), config)
-    if _peak(window, path) == 0 and not heard:
+    if not (heard or window.any()):
         raise AudioError("silent", f"{path}: every sample is zero")
     yield window
 
@@ -195,6 +191,10 @@ class _ForwardSound(soundfile.SoundFile):
     is. To the MP3 decoder that is a jump like any other, and it spoils the samples that follow.
     """
 
+    def __init__(self, file: str | IO[bytes], path: str) -> None:
+        super().__init__(file)
+        self.path = path
+
     def seekable(self) -> bool:
         return False
 
@@ -205,7 +205,7 @@ def _open(path: str | os.PathLike[str]) -> Iterator[_ForwardSound]:
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(epath.Path(name).open("rb")) if "://" in name else name
-            sound = stack.enter_context(_ForwardSound(file))
+            sound = stack.enter_context(_ForwardSound(file, name))
         except (FileNotFoundError, soundfile.LibsndfileError) as error:
             raise _refusal(name, error) from error
         yield sound
@@ -240,7 +240,11 @@ def _read_mono(sound: _ForwardSound, frames: int) -> Float32[np.ndarray, "sample
         filled += read
         if read < len(block):
             break
-    return mono[:filled]
+    mono = mono[:filled]
+    # Two passes, but none of them makes an array as np.isfinite would.
+    if filled and not math.isfinite(float(mono.max()) - float(mono.min())):
+        raise AudioError("not finite", f"{sound.path}: holds NaN or infinite samples")
+    return mono
 
 
 def _resampled_length(frames: int, rate: int, config: MelConfig) -> int:
@@ -262,22 +266,23 @@ def _decode_centre(
     # there, the output lies on the same grid as that of the whole file.
     period = rate // math.gcd(rate, config.sample_rate)
     start = max(0, first * rate // config.sample_rate - margin) // period * period
-    stop = min(frames, (first + config.clip_samples) * rate // config.sample_rate + margin)
-    begin = max(0, start - math.ceil(PREROLL_SECONDS * rate))
-    # A file hardly longer than the clip is decoded to its end: that costs less than to jump there.
-    end = stop if begin > 0 else frames
-    try:
-        if end < frames:
+    stop = (first + config.clip_samples) * rate // config.sample_rate + margin
+    begin = start - math.ceil(PREROLL_SECONDS * rate)
+    if begin <= 0:
+        # Hardly longer than a clip: to decode all of it costs less than two jumps.
+        begin, start, stop = 0, 0, frames
+    else:
+        try:
             sound.seek(frames - 1)
             if not len(sound.read(1)):
                 return None
             sound.seek(begin)
-    except soundfile.LibsndfileError:
+        except soundfile.LibsndfileError:
+            return None
+    samples = _read_mono(sound, stop - begin)
+    if not len(samples) or len(samples) < stop - begin:
         return None
-    samples = _read_mono(sound, end - begin)
-    if not len(samples) or len(samples) < end - begin:
-        return None
-    resampled = soxr.resample(samples[start - begin : stop - begin], rate, config.sample_rate)
+    resampled = soxr.resample(samples[start - begin :], rate, config.sample_rate)
     return _centre(resampled, start * config.sample_rate // rate, length, config)
 
 
@@ -297,6 +302,8 @@ def _resampled_chunks(
         chunk = resampler.resample_chunk(samples, last=last)
         produced += len(chunk)
         yield chunk
+    if not frames:
+        raise AudioError("no samples", f"{sound.path}: no sample decodes")
     # The resampler rounds the length to the nearest, librosa up.
     yield np.zeros(_resampled_length(frames, rate, config) - produced, np.float32)
 
@@ -312,14 +319,6 @@ def _centre(
     clip = np.zeros(size, np.float32)
     clip[before : before + len(middle)] = middle
     return clip
-
-
-def _peak(samples: Float32[np.ndarray, "samples"], path: str | os.PathLike[str]) -> float:
-    """The largest magnitude; refuses samples that are not finite."""
-    peak = float(np.maximum(samples.max(), -samples.min()))
-    if not math.isfinite(peak):
-        raise AudioError("not finite", f"{path}: holds NaN or infinite samples")
-    return peak
 
 
 @functools.lru_cache(maxsize=8)

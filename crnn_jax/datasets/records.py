@@ -159,7 +159,10 @@ def make_shard(task: ShardTask) -> ShardResult:
             "tags": tags,
             "track_id": track.track_id,
         }
-        record = serializer.serialize_example(shape.encode_example(example))
+        # The fields of a record are a map, whose order changes from process to process otherwise.
+        record = serializer.get_tf_example(shape.encode_example(example)).SerializeToString(
+            deterministic=True
+        )
         writer.write(record)
         n_examples += 1
         n_bytes += len(record)
@@ -216,7 +219,7 @@ def _follow_the_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
+class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Base of the builders.
 
     A subclass has a docstring that says where the set comes from, its licence, its size and the

@@ -1,7 +1,8 @@
 """The score of a clip: which notes, when, how long.
 
 A genre is a rhythm, written as a drum machine shows it, and a chord progression: one character
-is one step, ``x`` begins a note, ``-`` holds it, ``.`` is silence. A mood is a scale, a tempo, a register and an articulation.
+is one step, ``x`` begins a note, ``-`` holds it, ``.`` is silence. A mood is a scale, a tempo, a
+register and an articulation.
 """
 
 import dataclasses
@@ -31,7 +32,7 @@ GENRES: dict[str, Genre] = {
         beats=4,
         lead="x-x-x-x-x-x-x-x-",
         chords="x-.x-.x-.x-.x-..",
-        bass="..x-..x-..x-..x-",
+        bass="..x...x...x...x.",
         drums={
             "kick": "x...x...x...x...",
             "snare": "....x.......x...",
@@ -41,7 +42,7 @@ GENRES: dict[str, Genre] = {
     ),
     "breakbeat": Genre(  # syncopated kick and snare under a running hi-hat, held chords
         beats=4,
-        lead="x-xxx-x-x-xxx-x-",
+        lead="x-xxx-x-xxx-x-xx",
         chords="x---------x-----",
         bass="x-xx..x-..x-x-..",
         drums={
@@ -62,7 +63,7 @@ GENRES: dict[str, Genre] = {
     ),
     "waltz": Genre(  # three beats: bass on the first, chords on the second and third
         beats=3,
-        lead="x---x-x-x---",
+        lead="x-x-x-x-x-x-",
         chords="....x-..x-..",
         bass="x---........",
         drums={"kick": "x...........", "snare": "....x...x...", "hat": "....x...x..."},
@@ -70,7 +71,7 @@ GENRES: dict[str, Genre] = {
     ),
     "reggae": Genre(  # one drop: short chords off the beat, kick and snare on the third beat
         beats=4,
-        lead="x---x-x-x---x-x-",
+        lead="x-x-x-x-x-x-x-x-",
         chords="..x...x...x...x.",
         bass="x---..x-x---....",
         drums={
@@ -123,16 +124,17 @@ DORIAN = (0, 2, 3, 5, 7, 9, 10)
 LOCRIAN = (0, 1, 3, 5, 6, 8, 10)  # its chord on the tonic is diminished
 
 MOODS: dict[str, Mood] = {
-    "happy": Mood(MAJOR, (124.0, 144.0), +5, 0.45, +4.0),
-    "calm": Mood(MAJOR, (80.0, 94.0), +4, 1.0, -8.0),
-    "sad": Mood(MINOR, (80.0, 94.0), -6, 1.0, -12.0),
-    "tense": Mood(LOCRIAN, (126.0, 148.0), -6, 0.6, +8.0),
+    "happy": Mood(MAJOR, (124.0, 144.0), +5, 0.55, +3.0),
+    "calm": Mood(MAJOR, (80.0, 94.0), +4, 1.0, -5.0),
+    "sad": Mood(MINOR, (80.0, 94.0), -6, 1.0, -8.0),
+    "tense": Mood(LOCRIAN, (126.0, 148.0), -6, 0.7, +5.0),
     "neutral": Mood(DORIAN, (102.0, 116.0), 0, 0.75, 0.0),
 }
 
 # Lowest MIDI note of each voice, before key and register.
 LEAD_LOWEST, CHORDS_LOWEST, BASS_LOWEST = 62, 50, 30
-REST_PROBABILITY = 0.1  # notes of the melody left out, so that no two clips have one rhythm
+SHORTEST_NOTE_SECONDS = 0.1
+REST_PROBABILITY = 0.06  # notes of the melody left out, so that no two clips have one rhythm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,7 +222,9 @@ def compose(traits: Traits, seconds: float, rng: np.random.Generator) -> Score:
         voices = pitch.shape[1]
         return Part(
             onset=time[onset].repeat(voices),
-            duration=(mood.articulation * (time[end] - time[onset])).repeat(voices),
+            duration=np.maximum(
+                mood.articulation * (time[end] - time[onset]), SHORTEST_NOTE_SECONDS
+            ).repeat(voices),
             pitch=pitch[onset].ravel(),
             velocity=rng.uniform(0.75, 1.25, onset.size).repeat(voices),
         )

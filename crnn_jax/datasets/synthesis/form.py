@@ -22,7 +22,7 @@ ARCS: dict[str, Arc] = {
 }
 
 TEMPO_RATIO = 3.0  # fastest to slowest tempo of a clip
-DYNAMIC_RANGE_DB = 28.0  # about pp to ff
+DYNAMIC_RANGE_DB = 26.0  # about pp to ff
 CONTOUR_SEMITONES = 24  # lowest to highest note of the melody
 TEMPO_GRID = 1024  # points at which the tempo curve is integrated
 

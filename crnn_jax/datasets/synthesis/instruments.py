@@ -17,6 +17,7 @@ Tones = Float[np.ndarray, "tones samples"]
 Instrument = Callable[[Float[np.ndarray, "tones"], int, int, np.random.Generator], Tones]
 
 TABLE_SIZE = 2048  # samples of one period; read without interpolation its noise is below -60 dB
+TURN = 2 * np.pi
 MAX_HARMONICS = 40
 PASS_BAND = 0.45  # harmonics above this share of the sample rate are left out: no aliases
 
@@ -117,11 +118,10 @@ def electric_piano(
     decays. A second modulator, high and short, is the stroke on the tine.
     """
     time = seconds_of(samples, sample_rate)
-    cycles = frequency[:, None] * time
-    phase = (2 * np.pi * (cycles - np.floor(cycles))).astype(np.float32)
-    body = (rng.uniform(1.2, 2.0) * np.exp(-time / 0.35)).astype(np.float32)
+    phase = (TURN * frequency[:, None] * time % TURN).astype(np.float32)
+    body = (rng.uniform(0.8, 1.2) * np.exp(-time / 0.35)).astype(np.float32)
     tine_ratio = np.clip(np.floor(PASS_BAND * sample_rate / frequency) - 1, 1, 9)[:, None]
-    tine = (0.8 * np.exp(-time / 0.06)).astype(np.float32)
+    tine = (0.9 * np.exp(-time / 0.25)).astype(np.float32)
     modulation = body * np.sin(phase) + tine * np.sin(tine_ratio.astype(np.float32) * phase)
     tremolo = 1 + 0.35 * np.sin(2 * np.pi * rng.uniform(4.0, 6.0) * time)
     envelope = (np.exp(-time / 0.8) * tremolo).astype(np.float32) * attack(time, 0.003)
@@ -156,7 +156,7 @@ def string_section(
     """Strings: three sawtooths (harmonic k at 1/k) out of tune, low-pass filtered, bowed slowly."""
     time = seconds_of(samples, sample_rate)
     number = np.arange(1, MAX_HARMONICS + 1)
-    cutoff = rng.uniform(1800.0, 3000.0)
+    cutoff = rng.uniform(3000.0, 4500.0)
     spectrum = 1 / number / (1 + (frequency[:, None] * number / cutoff) ** 2)
     players = sum(
         harmonic_tones(
@@ -167,7 +167,7 @@ def string_section(
         )
         for cents in (-11.0, 0.0, 9.0)
     )
-    return players * attack(time, rng.uniform(0.1, 0.16)) / np.sqrt(np.float32(3))
+    return players * attack(time, rng.uniform(0.07, 0.1)) / np.sqrt(np.float32(3))
 
 
 def pulse_lead(
@@ -176,10 +176,10 @@ def pulse_lead(
     sample_rate: int,
     rng: np.random.Generator,
 ) -> Tones:
-    """Synthesiser lead: a rectangular wave (harmonic k at sin(pi k duty)/k), bare and unfiltered."""
+    """Synthesiser: a bare rectangular wave (harmonic k at sin(pi k duty)/k, duty 1/4 or 1/2)."""
     time = seconds_of(samples, sample_rate)
     number = np.arange(1, MAX_HARMONICS + 1)
-    spectrum = np.sin(np.pi * number * rng.choice([1 / 8, 1 / 4, 1 / 2])) / number
+    spectrum = np.sin(np.pi * number * rng.choice([1 / 4, 1 / 2])) / number
     tones = harmonic_tones(frequency, time, spectrum[None], sample_rate)
     return tones * attack(time, 0.004)
 
@@ -195,8 +195,8 @@ def flute(
     tones = harmonic_tones(frequency, time, np.array([[1.0, 0.2, 0.06]]), sample_rate)
     tremble = 1 + 0.3 * np.sin(2 * np.pi * rng.uniform(4.5, 6.0) * time)
     breath = np.diff(rng.standard_normal(samples + 1, dtype=np.float32))
-    chiff = 0.06 + 0.2 * np.exp(-time / 0.04)
-    return tones * (tremble * attack(time, 0.06)).astype(np.float32) + (chiff * breath).astype(
+    chiff = 0.12 + 0.2 * np.exp(-time / 0.04)
+    return tones * (tremble * attack(time, 0.04)).astype(np.float32) + (chiff * breath).astype(
         np.float32
     )
 
@@ -225,7 +225,7 @@ def sung_vowel(
         )
     )
     tones = harmonic_tones(frequency, time, (formants + 0.01) / number, sample_rate)
-    return tones * attack(time, 0.07)
+    return tones * attack(time, 0.04)
 
 
 def bass(
@@ -237,8 +237,35 @@ def bass(
     """Bass of every ensemble: a dull, decaying tone. It has no tag, since no clip is without."""
     time = seconds_of(samples, sample_rate)
     number = np.arange(1, 9)
-    tones = harmonic_tones(frequency, time, 1 / number[None] ** 1.5, sample_rate)
-    return tones * (attack(time, 0.008) * np.exp(-time / rng.uniform(0.4, 0.8))).astype(np.float32)
+    tones = harmonic_tones(frequency, time, 1 / number[None], sample_rate)
+    return tones * (attack(time, 0.008) * np.exp(-time / rng.uniform(0.2, 0.4))).astype(np.float32)
+
+
+def bells(
+    frequency: Float[np.ndarray, "tones"],
+    samples: int,
+    sample_rate: int,
+    rng: np.random.Generator,
+) -> Tones:
+    """Bells, by frequency modulation at an inharmonic ratio, after Chowning (1973), section 5."""
+    time = seconds_of(samples, sample_rate)
+    cycles = 2 * np.pi * frequency[:, None] * time
+    index = rng.uniform(1.5, 2.5) * np.exp(-time / 0.5)
+    modulation = index.astype(np.float32) * np.sin((1.4 * cycles % TURN).astype(np.float32))
+    envelope = attack(time, 0.002) * np.exp(-time / 0.6).astype(np.float32)
+    return envelope * np.sin((cycles % TURN).astype(np.float32) + modulation)
+
+
+def soft_pad(
+    frequency: Float[np.ndarray, "tones"],
+    samples: int,
+    sample_rate: int,
+    rng: np.random.Generator,
+) -> Tones:
+    """Sines. It has no tag: chords without a tagged instrument."""
+    time = seconds_of(samples, sample_rate)
+    tones = harmonic_tones(frequency, time, np.array([[1.0, 0.1]]), sample_rate)
+    return tones * attack(time, rng.uniform(0.02, 0.06))
 
 
 INSTRUMENTS: dict[str, Instrument] = {
@@ -246,6 +273,8 @@ INSTRUMENTS: dict[str, Instrument] = {
     "electric piano": electric_piano,
     "organ": organ,
     "strings": string_section,
+    "soft pad": soft_pad,
+    "bells": bells,
     "synth lead": pulse_lead,
     "flute": flute,
     "voice": sung_vowel,

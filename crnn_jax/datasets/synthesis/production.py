@@ -16,7 +16,7 @@ Signal = Float[np.ndarray, "samples"]
 
 RELEASE_SECONDS = 0.04
 TUNING_CENTS = 30.0  # largest deviation of an ensemble from 440 Hz
-LEVELS_DB = {"lead": 0.0, "chords": -1.0, "bass": -3.0, "drums": 1.0}
+LEVELS_DB = {"lead": 0.0, "chords": 1.0, "bass": -3.0, "drums": 3.0}
 MIX_DB = 2.0  # largest deviation from these levels
 BRIGHTNESS_CORNER = 1200.0  # Hz
 PEAK_DB = (-20.0, -0.5)  # range of the finished clip's peak, dB relative to full scale
@@ -58,7 +58,7 @@ def drum(
 ) -> Signal:
     """All strokes of the drums."""
     kit = drum_kit(sample_rate, rng)
-    played = np.zeros(clip_samples + round(sample_rate), np.float32)
+    played = np.zeros(clip_samples + sample_rate, np.float32)
     for name, hits in onsets.items():
         for start in np.round(hits * sample_rate).astype(int):
             played[start : start + kit[name].size] += kit[name]
@@ -113,8 +113,8 @@ def wow(signal: Signal, rate: float, depth: float, sample_rate: int) -> Signal:
 def shellac(signal: Signal, sample_rate: int, rng: np.random.Generator) -> Signal:
     """1920s: a 78 rpm disc. Narrow band, crackle, surface noise, off centre at 78 rpm (1.3 Hz)."""
     swaying = wow(signal, 78 / 60, 0.006, sample_rate)
-    noise = decibels(-34.0) * rng.standard_normal(signal.size, dtype=np.float32)
-    clicks = rng.integers(signal.size, size=round(25 * signal.size / sample_rate))
+    noise = decibels(-40.0) * rng.standard_normal(signal.size, dtype=np.float32)
+    clicks = rng.integers(signal.size, size=round(15 * signal.size / sample_rate))
     noise[clicks] += rng.uniform(-0.8, 0.8, clicks.size).astype(np.float32)
     return band_limit(np.tanh(2 * swaying) + noise, 350.0, 2500.0, sample_rate)
 
@@ -122,13 +122,13 @@ def shellac(signal: Signal, sample_rate: int, rng: np.random.Generator) -> Signa
 def tape(signal: Signal, sample_rate: int, rng: np.random.Generator) -> Signal:
     """1970s: tape. Saturation, treble lost, wow, and hiss on top, strongest where it is high."""
     swaying = wow(np.tanh(1.5 * signal), rng.uniform(0.5, 0.9), 0.004, sample_rate)
-    dull = band_limit(swaying, 60.0, 2800.0, sample_rate)
+    dull = band_limit(swaying, 60.0, 3400.0, sample_rate)
     hiss = np.diff(rng.standard_normal(signal.size + 1, dtype=np.float32))
-    return dull + decibels(-42.0) * hiss
+    return dull + decibels(-46.0) * hiss
 
 
 SAMPLER_RATE = 4000  # Hz
-SAMPLER_LEVELS = 16  # 4 bits
+SAMPLER_LEVELS = 64  # 6 bits
 MU = 255.0  # companding of ITU-T G.711
 
 

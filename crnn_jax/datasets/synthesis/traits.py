@@ -40,8 +40,8 @@ CHOICES: dict[str, dict[str, float]] = {
         "ambient": 0.08,
     },
     "mood": {"happy": 0.26, "calm": 0.20, "sad": 0.18, "tense": 0.12, "neutral": 0.24},
-    "lead": {"synth lead": 0.40, "guitar": 0.34, "flute": 0.18, "voice": 0.08},
-    "chords": {"strings": 0.40, "electric piano": 0.32, "organ": 0.28},
+    "lead": {"synth lead": 0.30, "guitar": 0.26, "flute": 0.20, "bells": 0.16, "voice": 0.08},
+    "chords": {"strings": 0.34, "electric piano": 0.26, "organ": 0.22, "soft pad": 0.18},
     "rhythm": {"drums": 0.48, "no drums": 0.52},
     "era": {"2000s": 0.30, "1970s": 0.22, "1980s": 0.14, "1920s": 0.10, "undated": 0.24},
     "tempo": {"rise": 0.26, "fall": 0.22, "arch": 0.26, "dip": 0.26},
@@ -92,7 +92,7 @@ TAGS: tuple[Tag, ...] = (
     Tag("falling melody", "mood", "contour", "fall", temporal=True),
     Tag("drums", "instrument", "rhythm", "drums"),
     *(Tag(name, "instrument", "lead", name) for name in CHOICES["lead"]),
-    *(Tag(name, "instrument", "chords", name) for name in CHOICES["chords"]),
+    *(Tag(name, "instrument", "chords", name) for name in ("strings", "electric piano", "organ")),
     *(Tag(name, "era", "era", name) for name in ("1920s", "1970s", "1980s", "2000s")),
 )
 

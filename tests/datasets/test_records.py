@@ -1,0 +1,160 @@
+"""Preparation: the same set however it was made, and every file accounted for."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from crnn_jax.config import DataConfig, MelConfig
+from crnn_jax.datasets import builder_class, open_set, prepare
+from crnn_jax.datasets.records import make_shard
+from crnn_jax.errors import UserError
+
+MEL = MelConfig(clip_seconds=4.0)
+RATE = 12_000
+
+
+def files_of(folder):
+    return {
+        path.name: path.read_bytes()
+        for path in sorted(Path(folder).iterdir())
+        if "array_record" in path.name
+    }
+
+
+def test_the_number_of_processes_does_not_show(small_set, tmp_path):
+    config = DataConfig(data_dir=str(tmp_path), n_examples=75, mel=MEL, workers=1)
+    alone = prepare(config)
+    assert files_of(alone.path) == files_of(small_set.path)
+    assert alone.tag_counts == small_set.tag_counts
+
+
+def test_what_is_stored_is_what_was_counted(small_set):
+    for split, n_examples in small_set.n_examples.items():
+        examples = list(small_set.source(split))
+        assert len(examples) == n_examples
+        counts = np.sum([example["tags"] for example in examples], axis=0)
+        assert tuple(counts) == small_set.tag_counts[split]
+        assert {example["log_mel"].dtype for example in examples} == {np.dtype("float16")}
+        assert {example["log_mel"].shape for example in examples} == {(96, MEL.frames)}
+    ids = [e["track_id"] for split in small_set.n_examples for e in small_set.source(split)]
+    assert len(set(ids)) == 75
+
+
+def test_a_prepared_set_is_not_made_again(small_set):
+    config = DataConfig(data_dir=str(Path(small_set.path).parents[2]), n_examples=75, mel=MEL)
+    before = {path: path.stat().st_mtime_ns for path in Path(small_set.path).iterdir()}
+    assert prepare(config) == small_set
+    assert {path: path.stat().st_mtime_ns for path in Path(small_set.path).iterdir()} == before
+
+
+def test_killed_and_started_again(small_set, tmp_path):
+    command = [sys.executable, "-m", "crnn_jax.cli", "prepare", "synthetic", "--data-dir"]
+    command += [str(tmp_path), "--n-examples", "75", "--mel.clip-seconds", "4", "--workers", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    finished: list[Path] = []
+    while len(finished) < 2 and process.poll() is None:
+        time.sleep(0.01)
+        finished = list(tmp_path.glob("synthetic/*/*.preparing-*/*.json"))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert finished, "the preparation was over before it could be killed"
+    made_before = {path.name: path.stat().st_mtime_ns for path in finished}
+
+    config = DataConfig(data_dir=str(tmp_path), n_examples=75, mel=MEL, workers=1)
+    builder = builder_class("synthetic")(config)
+    staging = finished[0].parent
+    for task in builder.shard_tasks(staging):
+        make_shard(task)
+    for name, made in made_before.items():
+        assert (staging / name).stat().st_mtime_ns == made, "a finished shard was made again"
+    assert files_of(prepare(config).path) == files_of(small_set.path)
+    assert not staging.exists()
+
+
+def tone(path, seconds=4.5, frequency=440.0):
+    time_s = np.arange(int(seconds * RATE)) / RATE
+    soundfile.write(path, 0.3 * np.sin(2 * np.pi * frequency * time_s), RATE)
+
+
+@pytest.fixture
+def collection(tmp_path):
+    """Twenty tones, and four files that cannot be used."""
+    folder = tmp_path / "music"
+    folder.mkdir()
+    rows = []
+    for number in range(20):
+        tone(folder / f"{number}.wav", frequency=200.0 + 50 * number)
+        split = ("train", "valid", "test", "train")[number % 4]
+        rows.append((f"{number}.wav", "low" if number < 10 else "high|any", split))
+    (folder / "empty.mp3").write_bytes(b"")
+    (folder / "text.wav").write_text("no sound at all")
+    soundfile.write(folder / "none.wav", np.zeros(0), RATE)
+    for name in ("empty.mp3", "text.wav", "none.wav", "missing.ogg"):
+        rows.append((name, "low", "train"))
+    with (folder / "tags.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "tags", "split"), *rows])
+    return folder
+
+
+def test_unusable_files_are_listed_and_left_out(collection, tmp_path):
+    config = DataConfig("folder", str(tmp_path / "data"), str(collection), 0.2, 1, mel=MEL)
+    data = prepare(config)
+    assert data.n_rejected == 4
+    assert data.n_examples == {"train": 10, "valid": 5, "test": 5}
+    with (Path(data.path) / "rejected.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {Path(row["path"]).name for row in rows} == {
+        "empty.mp3",
+        "text.wav",
+        "none.wav",
+        "missing.ogg",
+    }
+    assert all(row["reason"] and row["message"] and row["split"] == "train" for row in rows)
+
+
+def test_too_many_unusable_files_stop_at_the_end_and_lose_nothing(collection, tmp_path):
+    config = DataConfig("folder", str(tmp_path / "data"), str(collection), 0.1, 1, mel=MEL)
+    with pytest.raises(UserError, match=r"4 of 24 files.*--max-rejected") as error:
+        prepare(config)
+    listing = next((tmp_path / "data").glob("folder/*/*.preparing-*/rejected.csv"))
+    assert str(listing) in str(error.value)
+    assert len(listing.read_text().splitlines()) == 5
+    shards = list(listing.parent.glob("*.array_record"))
+    made = {path: path.stat().st_mtime_ns for path in shards}
+    data = prepare(DataConfig("folder", str(tmp_path / "data"), str(collection), 0.5, 1, mel=MEL))
+    moved = {path.stat().st_mtime_ns for path in Path(data.path).glob("*array_record*")}
+    assert moved <= set(made.values()), "what was prepared was not kept"
+
+
+def test_a_folder_that_is_no_prepared_set(tmp_path):
+    with pytest.raises(UserError, match="neither a prepared set"):
+        open_set(tmp_path)
+
+
+def test_readers_share_a_set(small_set):
+    """Two processes read the same records at once."""
+    code = (
+        "import sys, hashlib; from crnn_jax.datasets import open_set\n"
+        "data = open_set(sys.argv[1]); digest = hashlib.sha256()\n"
+        "for example in data.source('train'): digest.update(example['log_mel'].tobytes())\n"
+        "print(digest.hexdigest())"
+    )
+    readers = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, small_set.path],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        )
+        for _ in range(2)
+    ]
+    digests = {reader.communicate()[0] for reader in readers}
+    assert len(digests) == 1
+    assert len(digests.pop().strip()) == 64
