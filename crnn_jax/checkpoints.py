@@ -46,12 +46,12 @@ class OrbaxCheckpoints:
         )
         return Snapshot(**restored["arrays"]), restored["progress"]
 
-    def save(self, step: int, snapshot: Snapshot, progress: dict[str, Any]) -> None:
-        # force: the last snapshot of a run may be of the same step as the one before.
-        if step in self._manager.all_steps():
-            self._manager.delete(step)
+    def save(self, snapshot: Snapshot, progress: dict[str, Any]) -> None:
+        # Numbered by themselves: two snapshots may be of the same training step, before and after
+        # an evaluation.
+        newest = self._manager.latest_step()
         self._manager.save(
-            step,
+            0 if newest is None else newest + 1,
             args=ocp.args.Composite(
                 arrays=ocp.args.StandardSave(_arrays(snapshot)),
                 progress=ocp.args.JsonSave(progress),

@@ -10,6 +10,7 @@ import errno
 import importlib.util
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -213,6 +214,7 @@ class Evaluate:
 
         from crnn_jax.evaluation import evaluate_run
 
+        _keep_compiled()
         scores = evaluate_run(epath.Path(self.run_folder), self.split, self.dataset)
         if self.json:
             print(json.dumps(scores, indent=2))
@@ -273,6 +275,14 @@ def _prepared(config: DataConfig) -> "PreparedSet":
         return prepare(config, report=report)
 
 
+def _keep_compiled() -> None:
+    """Keep compiled steps in the user's cache folder (``XDG_CACHE_HOME``, else ``~/.cache``)."""
+    from crnn_jax.parallel import keep_compiled
+
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    keep_compiled(Path(caches) / "crnn_jax" / "compiled")
+
+
 def _run_sweep(study: SweepConfig, out: str, *, figures: bool) -> int:
     """Prepare, train, tabulate, draw; the exit code."""
     from etils import epath
@@ -286,6 +296,7 @@ def _run_sweep(study: SweepConfig, out: str, *, figures: bool) -> int:
         solve(cell.arch, cell.rule, cell.target)
     data = _prepared(study.data)
     folder = epath.Path(out)
+    _keep_compiled()
     with _sweep_progress(len(cells)) as watcher:
         failed = sweep.sweep(study, data, folder, watcher)
     if figures and len(failed) < len(cells):

@@ -248,7 +248,7 @@ def from_mapping(cls: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
     converted = {}
     for key, value in values.items():
         if isinstance(value, list):
-            value = tuple(value)
+            value = tuple(tuple(entry) if isinstance(entry, list) else entry for entry in value)
         elif isinstance(value, Mapping) and dataclasses.is_dataclass(fields[key].type):
             value = from_mapping(fields[key].type, value)  # type: ignore[arg-type]
         converted[key] = value

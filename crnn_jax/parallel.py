@@ -5,6 +5,7 @@ and batch statistics over it. `jax.shard_map` runs it on every device's rows (`j
 shard_map since JAX 0.8, and its authors ask new code to call those).
 """
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,13 @@ from jax.sharding import PartitionSpec as P
 from crnn_jax.errors import UserError
 
 AXIS = "batch"
+
+
+def keep_compiled(folder: str | os.PathLike) -> None:
+    """Keep what XLA compiles in a folder, so that the same step is compiled once and for all."""
+    jax.config.update("jax_compilation_cache_dir", os.fspath(folder))
+    # By default only what took a second or longer is kept.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def batch_mesh() -> Mesh:

@@ -289,7 +289,7 @@ class Checkpoints(Protocol):
     def restore(self, like: Snapshot) -> tuple[Snapshot, dict[str, Any]] | None:
         """The newest snapshot and its progress, or None if there is none."""
 
-    def save(self, step: int, snapshot: Snapshot, progress: dict[str, Any]) -> None:
+    def save(self, snapshot: Snapshot, progress: dict[str, Any]) -> None:
         """Begin to write a snapshot; the arrays may be given up as soon as this returns."""
 
 
@@ -363,7 +363,7 @@ def fit(
         nonlocal last_save
         start = time.perf_counter()
         progress.reader = reader.get_state()
-        checkpoints.save(progress.step, Snapshot(state, best), dataclasses.asdict(progress))
+        checkpoints.save(Snapshot(state, best), dataclasses.asdict(progress))
         last_save = time.perf_counter()
         progress.checkpoint_s += last_save - start
 

@@ -4,8 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from crnn_jax import parallel
 from crnn_jax.config import DataConfig, MelConfig
 from crnn_jax.datasets import PreparedSet, prepare
+
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Steps that several tests need are compiled by the first of them."""
+    parallel.keep_compiled(tmp_path_factory.mktemp("compiled"))
+
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
 

@@ -176,10 +176,10 @@ def pulse_lead(
     sample_rate: int,
     rng: np.random.Generator,
 ) -> Tones:
-    """Synthesiser: a bare rectangular wave (harmonic k at sin(pi k duty)/k, duty 1/4 or 1/2)."""
+    """Synthesiser: a bare rectangular wave (harmonic k at sin(pi k duty)/k, duty 1/8 or 1/6)."""
     time = seconds_of(samples, sample_rate)
     number = np.arange(1, MAX_HARMONICS + 1)
-    spectrum = np.sin(np.pi * number * rng.choice([1 / 4, 1 / 2])) / number
+    spectrum = np.sin(np.pi * number * rng.choice([1 / 8, 1 / 6])) / number
     tones = harmonic_tones(frequency, time, spectrum[None], sample_rate)
     return tones * attack(time, 0.004)
 

@@ -1,0 +1,66 @@
+"""Files of a run: whole or not there, and never another run's."""
+
+import csv
+import json
+
+import pytest
+from etils import epath
+
+from crnn_jax import runs
+from crnn_jax.errors import UserError
+
+
+@pytest.fixture
+def out(tmp_path):
+    return epath.Path(tmp_path)
+
+
+def a_result(**changes):
+    result = dict.fromkeys(runs.RESULT_COLUMNS, 1)
+    result["per_tag"] = [dict.fromkeys(runs.TAG_COLUMNS, 2), {**dict.fromkeys(runs.TAG_COLUMNS)}]
+    return {**result, **changes}
+
+
+def test_a_file_is_replaced_in_one_step(out):
+    path = out / "a.json"
+    runs.write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        runs.write_json(path, {"a": float("nan")})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [p.name for p in out.iterdir()] == ["a.json"]
+
+
+def test_tables_are_those_of_the_results(out):
+    for name, arch in (("b", "crnn"), ("a", "conv1d")):
+        (out / name).mkdir()
+        runs.write_json(out / name / "result.json", a_result(arch=arch, ended_by=None))
+    (out / "unfinished").mkdir()
+    runs.write_tables(out)
+    with open(out / "results.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == runs.RESULT_COLUMNS
+    assert [(row["arch"], row["ended_by"]) for row in rows] == [("conv1d", ""), ("crnn", "")]
+    with open(out / "per_tag.csv") as file:
+        tags = list(csv.DictReader(file))
+    assert tuple(tags[0]) == runs.RUN_COLUMNS + runs.TAG_COLUMNS
+    assert [(row["arch"], row["auc"]) for row in tags] == [
+        ("conv1d", "2"),
+        ("conv1d", ""),
+        ("crnn", "2"),
+        ("crnn", ""),
+    ]
+
+
+def test_a_folder_is_claimed_by_one_configuration(out):
+    run = out / "cell"
+    runs.claim_folder(run, {"model": {"widths": (1, 2)}, "seed": 0})
+    runs.claim_folder(run, {"model": {"widths": (1, 2)}, "seed": 0})
+    before = (run / "config.json").read_text()
+    with pytest.raises(UserError, match=r"model.widths is \[1, 2\] there and \[1, 3\] here"):
+        runs.claim_folder(run, {"model": {"widths": (1, 3)}, "seed": 0})
+    assert (run / "config.json").read_text() == before
+
+
+def test_a_folder_that_is_no_runs(out):
+    with pytest.raises(UserError, match="not a run's folder"):
+        runs.read_config(out)

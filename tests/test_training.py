@@ -1,0 +1,198 @@
+"""Training: it learns, it is repeatable, it ends for the right reason, it keeps the best."""
+
+import dataclasses
+import functools
+import itertools
+import math
+
+import jax
+import numpy as np
+import optax
+import pytest
+from etils import epath
+
+from crnn_jax import parallel
+from crnn_jax.checkpoints import OrbaxCheckpoints
+from crnn_jax.config import ModelConfig, TrainConfig
+from crnn_jax.errors import UserError
+from crnn_jax.metrics import score_tags
+from crnn_jax.models import build
+from crnn_jax.pipeline import training_batches
+from crnn_jax.training import (
+    Diverged,
+    Snapshot,
+    evaluation_step,
+    fit,
+    initial_state,
+    predict,
+    train_step,
+)
+
+CONFIG = TrainConfig(epochs=3, batch_size=8, learning_rate=3e-3)
+
+
+@pytest.fixture(scope="module")
+def network(small_set):
+    return ModelConfig("conv2d", (4, 4, 4, 4, 8), n_tags=len(small_set.tag_names))
+
+
+def run(network, small_set, folder, config=CONFIG, seed=0, on_step=lambda *_: None):
+    histories = []
+    with OrbaxCheckpoints(epath.Path(folder)) as checkpoints:
+        fitted = fit(
+            network,
+            config,
+            seed,
+            small_set,
+            checkpoints,
+            on_step=on_step,
+            on_epoch=lambda history: histories.append(list(history)),
+        )
+    return fitted, histories
+
+
+def numbers(fitted):
+    """All that must be the same in two runs: no times."""
+    history = [{k: v for k, v in e.items() if k != "train_s"} for e in fitted.progress.history]
+    leaves = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(fitted.variables)]
+    return history, leaves, fitted.valid, fitted.test
+
+
+@pytest.fixture(scope="module")
+def fitted(network, small_set, tmp_path_factory):
+    return run(network, small_set, tmp_path_factory.mktemp("run"))
+
+
+def test_a_network_learns_a_batch_by_heart(network, small_set):
+    without_dropout = dataclasses.replace(network, dropout_pool=0.0, dropout_output=0.0)
+    model, optimizer = build(without_dropout), optax.adam(1e-2)
+    batch = next(training_batches(small_set, CONFIG, 0)[0])
+    step = jax.jit(
+        functools.partial(train_step, model=model, optimizer=optimizer, axis_name=None)
+    )
+    state = initial_state(model, optimizer, 0, 96, batch["log_mel"].shape[2])
+    losses = []
+    for _ in range(60):
+        state, metrics = step(state, batch)
+        losses.append(float(metrics["loss"]))
+    assert int(state.step) == 60
+    # A network that knows no more than the tags' frequencies stays above 0.4.
+    assert losses[0] > 0.5
+    assert losses[-1] < 0.2
+
+
+def test_two_runs_give_the_same_numbers(network, small_set, tmp_path, fitted):
+    again, _ = run(network, small_set, tmp_path)
+    assert numbers(again) == numbers(fitted[0])
+    other, _ = run(network, small_set, tmp_path / "other", seed=1)
+    assert numbers(other)[0] != numbers(fitted[0])[0]
+
+
+def test_a_run_goes_on_where_it_was_stopped(network, small_set, tmp_path, fitted):
+    class Stopped(Exception):
+        pass
+
+    calls = itertools.count()
+
+    def stop_in_the_second_epoch(*_):
+        if next(calls) == 8:
+            raise Stopped
+
+    # A snapshot after every step: the run goes on in the middle of an epoch.
+    config = dataclasses.replace(CONFIG, checkpoint_seconds=0.0)
+    with pytest.raises(Stopped):
+        run(network, small_set, tmp_path, config, on_step=stop_in_the_second_epoch)
+    steps = []
+    resumed, _ = run(network, small_set, tmp_path, config, on_step=lambda *s: steps.append(s[:2]))
+    assert steps[0][0] == 1, "it began again instead of going on"
+    assert numbers(resumed) == numbers(fitted[0])
+
+
+def test_the_best_epochs_parameters_are_kept_and_scored(network, small_set, fitted):
+    result, _ = fitted
+    aucs = [entry["valid_auc"] for entry in result.progress.history]
+    assert result.progress.best_epoch == 1 + int(np.argmax(aucs))
+    assert result.valid.macro_auc == pytest.approx(max(aucs), abs=1e-12)
+    mesh = parallel.batch_mesh()
+    evaluate = evaluation_step(network, mesh)
+    logits, targets = predict(evaluate, result.variables, small_set, "test", CONFIG, mesh)
+    # 18 examples in batches of 8: the last two are scored as well.
+    assert logits.shape == (18, len(small_set.tag_names))
+    expected = np.stack([example["tags"] for example in small_set.source("test")])
+    np.testing.assert_array_equal(targets, expected)
+    assert score_tags(targets, logits) == result.test
+
+
+def test_prediction_does_not_depend_on_the_batch(network, small_set, fitted):
+    mesh = parallel.batch_mesh()
+    evaluate = evaluation_step(network, mesh)
+    whole, one_by_one = (
+        predict(
+            evaluate,
+            fitted[0].variables,
+            small_set,
+            "test",
+            dataclasses.replace(CONFIG, batch_size=batch_size),
+            mesh,
+        )[0]
+        for batch_size in (18, 5)
+    )
+    np.testing.assert_allclose(whole, one_by_one, rtol=1e-4, atol=1e-4)
+
+
+def test_history_has_a_line_an_epoch(fitted):
+    result, histories = fitted
+    assert [len(history) for history in histories] == [1, 2, 3]
+    assert [entry["epoch"] for entry in result.progress.history] == [1, 2, 3]
+    assert [entry["step"] for entry in result.progress.history] == [6, 12, 18]
+    assert result.progress.ended_by == "epochs"
+
+
+def test_patience_ends_a_run(network, small_set, tmp_path):
+    # Without learning no epoch is better than the first, but for the batch statistics.
+    config = dataclasses.replace(CONFIG, epochs=50, patience=2, learning_rate=0.0)
+    result, _ = run(network, small_set, tmp_path, config)
+    assert result.progress.ended_by == "patience"
+    assert result.progress.epoch == result.progress.best_epoch + 2
+
+
+def test_time_ends_a_run(network, small_set, tmp_path):
+    config = dataclasses.replace(CONFIG, epochs=10_000, patience=10_000, max_train_seconds=0.5)
+    result, _ = run(network, small_set, tmp_path, config)
+    assert result.progress.ended_by == "time"
+    assert result.progress.train_s >= 0.5
+    steps = [entry["step"] for entry in result.progress.history]
+    # The budget is over after the step that crosses it, not after the epoch.
+    assert result.progress.step == steps[-1]
+    before = result.progress.train_s - result.progress.train_s / result.progress.step
+    assert before < 0.5 * 1.5
+
+
+def test_a_diverging_run_says_so_and_keeps_its_last_snapshot(network, small_set, tmp_path):
+    config = dataclasses.replace(CONFIG, checkpoint_seconds=0.0, learning_rate=1e30)
+    with pytest.raises(Diverged, match=r"diverged at step \d+.*--learning-rate"):
+        run(network, small_set, tmp_path, config)
+    with OrbaxCheckpoints(epath.Path(tmp_path)) as checkpoints:
+        optimizer = optax.adam(CONFIG.learning_rate)
+        state = initial_state(build(network), optimizer, 0, 96, small_set.mel.frames)
+        kept = checkpoints.restore(Snapshot(state, state.variables))
+    assert kept is not None
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept[0].best))
+
+
+def test_a_batch_that_the_devices_do_not_divide():
+    class EightDevices:
+        size = 8
+
+    with pytest.raises(UserError, match="--batch-size 30: 8 devices.*24 or 32"):
+        parallel.check_batch_size(30, EightDevices())
+    with pytest.raises(UserError, match="--batch-size 3: 8 devices.*give 8"):
+        parallel.check_batch_size(3, EightDevices())
+
+
+def test_times_add_up(fitted):
+    progress = fitted[0].progress
+    assert 0 < progress.input_wait_s < progress.train_s
+    assert progress.eval_s > 0
+    assert math.isfinite(fitted[0].compiled.flops_per_sample)
+    assert fitted[0].compiled.flops_per_sample > 0
