@@ -21,7 +21,9 @@ class OrbaxCheckpoints:
     """
 
     def __init__(self, folder: epath.Path):
-        options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, create=True)
+        # Made here: where Orbax cannot make it, it says so after minutes of waiting for itself.
+        folder.mkdir(parents=True, exist_ok=True)
+        options = ocp.CheckpointManagerOptions(max_to_keep=KEPT)
         self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
 
     def __enter__(self) -> "OrbaxCheckpoints":

@@ -1,13 +1,17 @@
 """What several rooms' tests share: where the optional real data is, and small prepared sets."""
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
+from etils import epath
 
 from crnn_jax import parallel
-from crnn_jax.config import DataConfig, MelConfig
+from crnn_jax.budget import Budget
+from crnn_jax.config import DataConfig, MelConfig, SweepConfig, TrainConfig
 from crnn_jax.datasets import PreparedSet, prepare
-
+from crnn_jax.sweep import Cell, sweep
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,3 +42,50 @@ def small_set(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
         workers=2,
     )
     return prepare(config)
+
+
+@dataclasses.dataclass
+class Log:
+    """A watcher that remembers what it was told."""
+
+    started: list[str] = dataclasses.field(default_factory=list)
+    skipped: list[str] = dataclasses.field(default_factory=list)
+    finished: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    failed: dict[str, str] = dataclasses.field(default_factory=dict)
+    fractions: list[float] = dataclasses.field(default_factory=list)
+
+    def cell_started(self, cell: Cell, budget: Budget) -> None:
+        self.started.append(cell.name)
+
+    def cell_progress(self, cell: Cell, fraction: float, message: str) -> None:
+        self.fractions.append(fraction)
+
+    def cell_finished(self, cell: Cell, result: dict[str, Any]) -> None:
+        self.finished[cell.name] = result
+
+    def cell_skipped(self, cell: Cell) -> None:
+        self.skipped.append(cell.name)
+
+    def cell_failed(self, cell: Cell, error: str) -> None:
+        self.failed[cell.name] = error
+
+
+@dataclasses.dataclass(frozen=True)
+class SweptFolder:
+    """A finished sweep: its study, its folder, and what was told of it."""
+
+    study: SweepConfig
+    out: epath.Path
+    log: Log
+
+
+STUDY = SweepConfig(targets=(4_000,), train=TrainConfig(epochs=1, batch_size=8, clip_seconds=2.5))
+
+
+@pytest.fixture(scope="session")
+def small_sweep(small_set: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> SweptFolder:
+    """The three architectures at 4,000 parameters, trained for an epoch."""
+    out = epath.Path(tmp_path_factory.mktemp("sweep"))
+    log = Log()
+    assert sweep(STUDY, small_set, out, log) == []
+    return SweptFolder(STUDY, out, log)

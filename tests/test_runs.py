@@ -36,11 +36,11 @@ def test_tables_are_those_of_the_results(out):
         runs.write_json(out / name / "result.json", a_result(arch=arch, ended_by=None))
     (out / "unfinished").mkdir()
     runs.write_tables(out)
-    with open(out / "results.csv") as file:
+    with (out / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == runs.RESULT_COLUMNS
     assert [(row["arch"], row["ended_by"]) for row in rows] == [("conv1d", ""), ("crnn", "")]
-    with open(out / "per_tag.csv") as file:
+    with (out / "per_tag.csv").open() as file:
         tags = list(csv.DictReader(file))
     assert tuple(tags[0]) == runs.RUN_COLUMNS + runs.TAG_COLUMNS
     assert [(row["arch"], row["auc"]) for row in tags] == [

@@ -67,9 +67,7 @@ def test_a_network_learns_a_batch_by_heart(network, small_set):
     without_dropout = dataclasses.replace(network, dropout_pool=0.0, dropout_output=0.0)
     model, optimizer = build(without_dropout), optax.adam(1e-2)
     batch = next(training_batches(small_set, CONFIG, 0)[0])
-    step = jax.jit(
-        functools.partial(train_step, model=model, optimizer=optimizer, axis_name=None)
-    )
+    step = jax.jit(functools.partial(train_step, model=model, optimizer=optimizer, axis_name=None))
     state = initial_state(model, optimizer, 0, 96, batch["log_mel"].shape[2])
     losses = []
     for _ in range(60):

@@ -1,0 +1,190 @@
+"""The command line: what users may type, and what they are told when it is wrong."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from crnn_jax import cli, runs
+from tests.conftest import STUDY
+
+
+@pytest.fixture(scope="module")
+def caches(tmp_path_factory):
+    return tmp_path_factory.mktemp("caches")
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path, caches):
+    """Run a command as the console script does: (exit code, standard output, standard error)."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(caches))
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["crnn-jax", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        said = capsys.readouterr()
+        return stop.value.code or 0, said.out, said.err
+
+    return run
+
+
+def test_solve_prints_all_thirty_cells(command):
+    code, out, _ = command("solve", "--json")
+    cells = json.loads(out)
+    assert code == 0
+    assert len(cells) == 30
+    assert set(cells[0]) == {"arch", "rule", "target", "s", "widths", "params", "relative_error"}
+    assert max(abs(cell["relative_error"]) for cell in cells) <= 0.01
+    code, out, _ = command("solve", "--arch", "crnn", "--rule", "sqrt")
+    assert code == 0
+    assert out.count("crnn") == 5
+    assert "3,000,000" in out
+
+
+def write_csv(path, *rows):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["solve", "--target", "500"], "--target 500"),
+        (["solve", "--target", "-3"], "--target -3"),
+        (["solve", "--target", "many"], "--target"),
+        (["solve", "--arch", "lstm"], "'lstm' for argument '--arch'"),
+        (["solve", "--rule", "cubic"], "'cubic' for argument '--rule'"),
+        (["solve", "--bogus"], "--bogus"),
+        (["frobnicate"], "frobnicate"),
+        (["prepare", "folder"], "--manual-dir"),
+        (["prepare", "folder", "--manual-dir", "nowhere"], "nowhere"),
+        (["prepare", "nowhere"], "nowhere"),
+        (["train", "--arch", "crnn"], "--out"),
+        (["train", "--dataset", "nowhere", "--out", "o"], "nowhere"),
+        (["sweep", "nowhere.py", "--out", "o"], "nowhere.py"),
+        (["sweep", "broken.py", "--out", "o"], "broken.py, line 1"),
+        (["sweep", "empty.py", "--out", "o"], "empty.py"),
+        (["sweep", "--archs", "crnn", "lstm", "--out", "o"], "lstm"),
+        (["sweep", "--targets", "10", "--out", "o"], "--target 10"),
+        (["evaluate", "."], "config.json"),
+        (["plot", "."], "results.csv"),
+    ],
+)
+def test_mistakes_get_one_line_and_code_two(command, tmp_path, arguments, names):
+    (tmp_path / "broken.py").write_text("SWEEP = (\n")
+    (tmp_path / "empty.py").write_text("x = 1\n")
+    before = sorted(tmp_path.iterdir())
+    code, out, err = command(*arguments)
+    assert code == 2
+    assert err.startswith("crnn-jax: ")
+    assert err.count("\n") == 1
+    assert names in err
+    assert "Traceback" not in err + out
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.fixture
+def as_study(small_sweep, small_set):
+    """Flags that say what the finished sweep's study says."""
+    train = STUDY.train
+    return [
+        *("--targets", str(STUDY.targets[0]), "--dataset", small_set.path),
+        *("--epochs", str(train.epochs), "--batch-size", str(train.batch_size)),
+        *("--clip-seconds", str(train.clip_seconds), "--out", str(small_sweep.out)),
+    ]
+
+
+def test_flags_or_a_file_or_both(command, small_sweep, small_set, as_study, tmp_path):
+    """A study is the same however it is said: its cells are found finished."""
+    code, out, _ = command("sweep", *as_study)
+    assert code == 0
+    assert out.count("finished before") == 3
+    figures = [line.strip() for line in out.splitlines() if line.strip().endswith(".png")]
+    assert figures
+    assert all(Path(figure).stat().st_size > 10_000 for figure in figures)
+
+    (tmp_path / "study.py").write_text(
+        "from crnn_jax.config import DataConfig, SweepConfig, TrainConfig\n"
+        "SWEEP = SweepConfig(targets=(7,), train=TrainConfig(epochs=1, batch_size=8,\n"
+        f"    clip_seconds=2.5), data=DataConfig(dataset={small_set.path!r}))\n"
+    )
+    code, out, _ = command("sweep", "study.py", "--targets", 4000, "--out", small_sweep.out)
+    assert code == 0
+    assert out.count("finished before") == 3
+
+
+def test_another_studys_folder_is_left_alone(command, as_study):
+    code, _, err = command("sweep", *as_study, "--learning-rate", "0.5")
+    assert code == 2
+    assert "train.learning_rate" in err
+    assert "--out" in err
+
+
+def test_evaluate_finds_the_scores_again(command, small_sweep):
+    for name, result in small_sweep.log.finished.items():
+        code, out, _ = command("evaluate", small_sweep.out / name, "--json")
+        assert code == 0
+        scores = json.loads(out)
+        assert scores["auc"] == result["test_auc"]
+        assert scores["ap"] == result["test_ap"]
+        assert [row["auc"] for row in scores["per_tag"]] == [r["auc"] for r in result["per_tag"]]
+    code, out, _ = command("evaluate", small_sweep.out / name, "--split", "valid")
+    assert code == 0
+    assert f"AUC {result['valid_auc']:.4f}" in out
+    code, _, err = command("evaluate", small_sweep.out / name, "--split", "dev")
+    assert code == 2
+    assert "train, valid, test" in err
+
+
+def test_train_is_a_sweep_of_one(command, small_set):
+    code, out, _ = command(
+        *("train", "--arch", "conv1d", "--target", 4000, "--seed", 3, "--out", "runs"),
+        *("--dataset", small_set.path, "--epochs", 1, "--batch-size", 8, "--clip-seconds", 2.5),
+    )
+    assert code == 0
+    run = Path("runs") / runs.run_name("conv1d", 4000, "uniform", 3)
+    assert {path.name for path in run.iterdir()} == {
+        "checkpoints",
+        "config.json",
+        "metrics.jsonl",
+        "result.json",
+    }
+    assert f"{run.name}: test AUC" in out
+    assert len(Path("runs/results.csv").read_text().splitlines()) == 2
+
+
+def test_a_failed_cell_is_exit_code_one(command, small_set, tmp_path):
+    run = tmp_path / "runs" / runs.run_name("conv1d", 4000, "uniform", 3)
+    run.mkdir(parents=True)
+    (run / "checkpoints").write_text("")
+    code, out, _ = command(
+        *("train", "--arch", "conv1d", "--target", 4000, "--seed", 3, "--out", "runs"),
+        *("--dataset", small_set.path, "--epochs", 1, "--batch-size", 8, "--clip-seconds", 2.5),
+    )
+    assert code == 1
+    assert "1 of 1 cells failed" in out
+    assert (run / "failed.json").exists()
+
+
+def test_the_console_script_answers_for_help():
+    script = Path(sys.executable).parent / "crnn-jax"
+    answer = subprocess.run([script, "--help"], capture_output=True, text=True, check=True)
+    for verb in ("solve", "prepare", "train", "sweep", "evaluate", "plot"):
+        assert verb in answer.stdout
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; sys.argv = ['crnn-jax', 'solve', '--help']\n"
+        "from crnn_jax import cli\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'jax', 'numpy', 'tensorflow_datasets', 'grain'} & set(sys.modules)))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.stdout.splitlines()[-1] == "[]"
