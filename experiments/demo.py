@@ -12,10 +12,10 @@ from crnn_jax.config import DataConfig, MelConfig, SweepConfig, TrainConfig
 
 SWEEP = SweepConfig(
     archs=("conv1d", "conv2d", "crnn"),
-    targets=(30_000, 100_000),
+    targets=(25_000, 100_000),
     rules=("uniform",),
     seeds=(0,),
-    extra_cells=(("crnn", 30_000, "sqrt", 0),),
+    extra_cells=(("crnn", 25_000, "sqrt", 0),),
     data=DataConfig(dataset="synthetic", n_examples=1300, mel=MelConfig(clip_seconds=6.0)),
     train=TrainConfig(epochs=8, batch_size=16, learning_rate=2e-3, max_train_seconds=30.0),
 )

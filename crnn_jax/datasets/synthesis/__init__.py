@@ -32,12 +32,22 @@ class Clip:
     tags: tuple[str, ...]
 
 
+def _generators(seed: int, index: int) -> list[np.random.Generator]:
+    """Independent streams for the traits, the score, the performance and the record of a clip."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,))).spawn(4)
+
+
+def draw_tags(seed: int, index: int) -> tuple[str, ...]:
+    """Names of the tags of a clip, in the order of `TAGS`, without making the clip."""
+    return tags_of(draw_traits(_generators(seed, index)[0]))
+
+
 def render_clip(seed: int, index: int, *, sample_rate: int, clip_samples: int) -> Clip:
     """Make one clip of the endless data set that a seed stands for.
 
-    The clip depends on its arguments alone: not on other clips, nor on the process that makes it.
-    Its tags depend on `seed` and `index` only; the same music is squeezed or stretched in form,
-    not in tempo, to fit the length.
+    A clip depends on its arguments alone: not on other clips, nor on the process that makes it.
+    Its tags, key and tempo depend on `seed` and `index` only; a longer clip has more bars, and its
+    form is stretched. Samples are equal bit for bit on one kind of CPU with one NumPy and SciPy.
 
     Parameters
     ----------
@@ -53,14 +63,3 @@ def render_clip(seed: int, index: int, *, sample_rate: int, clip_samples: int) -
     score = compose(traits, clip_samples / sample_rate, score_rng)
     mix = perform(score, traits, sample_rate, clip_samples, sound_rng)
     return Clip(record(mix, traits.era, sample_rate, era_rng), tags_of(traits))
-
-
-def draw_tags(seed: int, index: int) -> tuple[str, ...]:
-    """The tags of a clip, without making it."""
-    return tags_of(draw_traits(_generators(seed, index)[0]))
-
-
-def _generators(seed: int, index: int) -> list[np.random.Generator]:
-    """Independent generators for traits, score, sound and era."""
-    sequence = np.random.SeedSequence(seed, spawn_key=(index,))
-    return np.random.default_rng(sequence).spawn(4)

@@ -95,7 +95,7 @@ GENRES: dict[str, Genre] = {
 
 @dataclasses.dataclass(frozen=True)
 class Mood:
-    """How a mood is played, after the cues listed by Juslin & Laukka (2003), table 7.
+    """How a mood is played, after the cues that Juslin & Laukka (2003) list.
 
     Attributes
     ----------
@@ -131,10 +131,10 @@ MOODS: dict[str, Mood] = {
     "neutral": Mood(DORIAN, (102.0, 116.0), 0, 0.75, 0.0),
 }
 
-# Lowest MIDI note of each voice, before key and register.
+# Lowest MIDI note of each voice, before the register is added.
 LEAD_LOWEST, CHORDS_LOWEST, BASS_LOWEST = 62, 50, 30
 SHORTEST_NOTE_SECONDS = 0.1
-REST_PROBABILITY = 0.06  # notes of the melody left out, so that no two clips have one rhythm
+REST_PROBABILITY = 0.06  # steps at which the melody breaks off, so that no two rhythms are one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +181,41 @@ def fold(pitch: Int[np.ndarray, "*notes"], lowest: int) -> Int[np.ndarray, "*not
     return lowest + (pitch - lowest) % 12
 
 
+def write_part(
+    symbols: Shaped[np.ndarray, "steps"],
+    pitch: Int[np.ndarray, "steps voices"],
+    time: Float[np.ndarray, "steps_and_end"],
+    articulation: float,
+    rng: np.random.Generator,
+) -> Part:
+    """The notes that a row of symbols stands for; a note ends with the step that holds it last.
+
+    Parameters
+    ----------
+    symbols
+        ``x``, ``-`` or ``.``, one a step.
+    pitch
+        MIDI notes that would begin together at each step.
+    time
+        Onset of each step, and the end of the last, in s.
+    articulation
+        See `Mood`.
+    rng
+        Draws the accents.
+    """
+    onset = np.flatnonzero(symbols == "x")
+    not_held = np.append(np.flatnonzero(symbols != "-"), symbols.size)
+    end = not_held[np.searchsorted(not_held, onset, side="right")]
+    duration = np.maximum(articulation * (time[end] - time[onset]), SHORTEST_NOTE_SECONDS)
+    voices = pitch.shape[1]
+    return Part(
+        onset=time[onset].repeat(voices),
+        duration=duration.repeat(voices),
+        pitch=pitch[onset].ravel(),
+        velocity=rng.uniform(0.75, 1.25, onset.size).repeat(voices),
+    )
+
+
 def compose(traits: Traits, seconds: float, rng: np.random.Generator) -> Score:
     """Write the score of a clip.
 
@@ -208,48 +243,34 @@ def compose(traits: Traits, seconds: float, rng: np.random.Generator) -> Score:
     time = times_of(np.arange(n_steps + 1) / steps, traits.tempo, seconds)
     x = time[:-1] / seconds
 
-    dense = is_dense(x, traits.texture)
-    # A dense section opens with a chord and a kick, so that it is heard even if it is very short.
-    opening = dense & ~np.concatenate([[False], dense[:-1]])
-
-    def steps_of(pattern: str) -> Shaped[np.ndarray, "steps"]:
-        return np.resize(list(pattern), n_steps)
-
-    def part(written: Shaped[np.ndarray, "steps"], pitch: Int[np.ndarray, "steps voices"]) -> Part:
-        onset = np.flatnonzero(written == "x")
-        not_held = np.append(np.flatnonzero(written != "-"), n_steps)
-        end = not_held[np.searchsorted(not_held, onset, side="right")]
-        voices = pitch.shape[1]
-        return Part(
-            onset=time[onset].repeat(voices),
-            duration=np.maximum(
-                mood.articulation * (time[end] - time[onset]), SHORTEST_NOTE_SECONDS
-            ).repeat(voices),
-            pitch=pitch[onset].ravel(),
-            velocity=rng.uniform(0.75, 1.25, onset.size).repeat(voices),
-        )
-
-    bar = np.arange(n_steps) // steps_per_bar
-    progression = np.array(genre.progression)
-    root_degree = progression[bar * progression.size // (bar[-1] + 1)]
-    degree = root_degree[:, None] + np.array(genre.chord_degrees)
-    chord = tonic + np.array(mood.scale)[degree % 7]
+    def repeated(bar: str) -> Shaped[np.ndarray, "steps"]:
+        return np.resize(list(bar), n_steps)
 
     height = semitones_above(x, traits.contour) + rng.integers(-2, 3, n_steps)
     melody = nearest_in_scale(LEAD_LOWEST + register + height, tonic, mood.scale)
-    rest = rng.random(n_steps) < REST_PROBABILITY
-    rest[0] = False
+    rests = rng.random(n_steps) < REST_PROBABILITY
+    rests[0] = False
+    lead = np.where(rests, ".", repeated(genre.lead))
+
+    progression = np.array(genre.progression)
+    bar = np.arange(n_steps) // steps_per_bar
+    degree = progression[bar * progression.size // (bar[-1] + 1), None] + genre.chord_degrees
+    chord = tonic + np.array(mood.scale)[degree % 7]
+    dense = is_dense(x, traits.texture)
+    # A dense section opens with a chord and a kick, so that it is heard even if it is very short.
+    opening = dense & ~np.concatenate([[False], dense[:-1]])
+    chords = np.where(opening, "x", np.where(dense, repeated(genre.chords), "."))
+
+    def write(symbols: Shaped[np.ndarray, "steps"], pitch: Int[np.ndarray, "steps voices"]) -> Part:
+        return write_part(symbols, pitch, time, mood.articulation, rng)
 
     return Score(
-        lead=part(np.where(rest, ".", steps_of(genre.lead)), melody[:, None]),
-        chords=part(
-            np.where(opening, "x", np.where(dense, steps_of(genre.chords), ".")),
-            fold(chord, CHORDS_LOWEST + register),
-        ),
-        bass=part(steps_of(genre.bass), fold(chord[:, :1], BASS_LOWEST)),
+        lead=write(lead, melody[:, None]),
+        chords=write(chords, fold(chord, CHORDS_LOWEST + register)),
+        bass=write(repeated(genre.bass), fold(chord[:, :1], BASS_LOWEST)),
         drums={
-            drum: time[:-1][(steps_of(pattern) == "x") & dense | (opening & (drum == "kick"))]
-            for drum, pattern in genre.drums.items()
+            drum: time[:-1][(repeated(strokes) == "x") & dense | (opening & (drum == "kick"))]
+            for drum, strokes in genre.drums.items()
             if traits.rhythm == "drums"
         },
     )

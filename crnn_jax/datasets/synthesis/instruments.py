@@ -115,7 +115,7 @@ def electric_piano(
     """A tine struck by a hammer, by frequency modulation (Chowning 1973), with tremolo.
 
     Modulator and carrier have one frequency; the index falls, so that the tone mellows as it
-    decays. A second modulator, high and short, is the stroke on the tine.
+    decays. A second modulator, nine times as high and shorter, is the stroke on the tine.
     """
     time = seconds_of(samples, sample_rate)
     phase = (TURN * frequency[:, None] * time % TURN).astype(np.float32)
@@ -140,8 +140,8 @@ def organ(
     """
     time = vibrato(seconds_of(samples, sample_rate), rate=6.7, depth=0.004)
     drawbars = np.zeros((1, 16))
-    pulled = [1, 2, 3, 4, 6, 8, 16]
-    drawbars[0, np.array(pulled) - 1] = rng.uniform(0.5, 1.0, len(pulled))
+    pulled = np.array([1, 2, 3, 4, 6, 8, 16])
+    drawbars[0, pulled - 1] = rng.uniform(0.5, 1.0, pulled.size)
     rotor = (1 + 0.3 * np.sin(2 * np.pi * 6.7 * time)).astype(np.float32)
     tones = harmonic_tones(frequency / 2, time, drawbars, sample_rate)
     return tones * (rotor * attack(time, 0.006))
@@ -196,9 +196,8 @@ def flute(
     tremble = 1 + 0.3 * np.sin(2 * np.pi * rng.uniform(4.5, 6.0) * time)
     breath = np.diff(rng.standard_normal(samples + 1, dtype=np.float32))
     chiff = 0.12 + 0.2 * np.exp(-time / 0.04)
-    return tones * (tremble * attack(time, 0.04)).astype(np.float32) + (chiff * breath).astype(
-        np.float32
-    )
+    envelope = (tremble * attack(time, 0.04)).astype(np.float32)
+    return envelope * tones + chiff.astype(np.float32) * breath
 
 
 # First three formants in Hz of men and women together, after Peterson & Barney (1952), table II.
@@ -247,13 +246,13 @@ def bells(
     sample_rate: int,
     rng: np.random.Generator,
 ) -> Tones:
-    """Bells, by frequency modulation at an inharmonic ratio, after Chowning (1973), section 5."""
+    """Bells, by frequency modulation at the inharmonic ratio of 1 to 1.4 (Chowning 1973)."""
     time = seconds_of(samples, sample_rate)
-    cycles = 2 * np.pi * frequency[:, None] * time
+    phase = TURN * frequency[:, None] * time
     index = rng.uniform(1.5, 2.5) * np.exp(-time / 0.5)
-    modulation = index.astype(np.float32) * np.sin((1.4 * cycles % TURN).astype(np.float32))
+    modulation = index.astype(np.float32) * np.sin((1.4 * phase % TURN).astype(np.float32))
     envelope = attack(time, 0.002) * np.exp(-time / 0.6).astype(np.float32)
-    return envelope * np.sin((cycles % TURN).astype(np.float32) + modulation)
+    return envelope * np.sin((phase % TURN).astype(np.float32) + modulation)
 
 
 def soft_pad(
@@ -287,11 +286,10 @@ def drum_kit(sample_rate: int, rng: np.random.Generator) -> dict[str, Float[np.n
     noise = rng.standard_normal((2, time.size))
     fall = 0.035  # s, of the kick's frequency from 50 + 120 Hz down to 50 Hz
     kick_cycles = 50 * time + 120 * fall * (1 - np.exp(-time / fall))
-    high_pass = scipy.signal.butter(2, 0.55, "highpass", output="sos")
+    high_pass = scipy.signal.butter(2, 3300.0, "highpass", fs=sample_rate, output="sos")
+    hiss = scipy.signal.sosfilt(high_pass, noise[1])
     return {
         "kick": 1.6 * np.sin(2 * np.pi * kick_cycles) * np.exp(-time / 0.09),
         "snare": (0.9 * noise[0] + np.sin(2 * np.pi * 190 * time)) * np.exp(-time / 0.06),
-        "hat": 1.2
-        * scipy.signal.sosfilt(high_pass, noise[1])
-        * np.exp(-time / rng.uniform(0.02, 0.04)),
+        "hat": 1.2 * hiss * np.exp(-time / rng.uniform(0.02, 0.04)),
     }

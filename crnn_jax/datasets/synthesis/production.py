@@ -50,7 +50,7 @@ def play(
     return played[:clip_samples]
 
 
-def drum(
+def play_drums(
     onsets: dict[str, Float[np.ndarray, "hits"]],
     sample_rate: int,
     clip_samples: int,
@@ -78,7 +78,7 @@ def perform(
         "bass": play(score.bass, bass, tuning, sample_rate, clip_samples, rng),
     }
     if score.drums:
-        parts["drums"] = drum(score.drums, sample_rate, clip_samples, rng)
+        parts["drums"] = play_drums(score.drums, sample_rate, clip_samples, rng)
     mix = np.zeros(clip_samples, np.float32)
     for name, part in parts.items():
         level = LEVELS_DB[name] + rng.uniform(-MIX_DB, MIX_DB)

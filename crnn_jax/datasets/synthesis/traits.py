@@ -1,4 +1,4 @@
-"""What a clip is about: its traits, drawn independently of each other, and the tags they earn."""
+"""What a clip is about: its traits, and the tags they earn."""
 
 import dataclasses
 from typing import Literal
@@ -29,7 +29,8 @@ class Traits:
 
 
 # Probability of each value of each trait. Popularity falls off as among real tags: from about one
-# clip in two (drums) to one in twenty (voice). A value without a tag is the clip with neither.
+# clip in two (drums) to one in sixteen (voice). A value without a tag belongs to clips with none of
+# the trait's tags: an arch and a dip are neither a crescendo nor a decrescendo.
 CHOICES: dict[str, dict[str, float]] = {
     "genre": {
         "house": 0.26,
@@ -40,7 +41,7 @@ CHOICES: dict[str, dict[str, float]] = {
         "ambient": 0.08,
     },
     "mood": {"happy": 0.26, "calm": 0.20, "sad": 0.18, "tense": 0.12, "neutral": 0.24},
-    "lead": {"synth lead": 0.30, "guitar": 0.26, "flute": 0.20, "bells": 0.16, "voice": 0.08},
+    "lead": {"synth lead": 0.30, "guitar": 0.26, "flute": 0.20, "bells": 0.18, "voice": 0.06},
     "chords": {"strings": 0.34, "electric piano": 0.26, "organ": 0.22, "soft pad": 0.18},
     "rhythm": {"drums": 0.48, "no drums": 0.52},
     "era": {"2000s": 0.30, "1970s": 0.22, "1980s": 0.14, "1920s": 0.10, "undated": 0.24},
@@ -98,7 +99,7 @@ TAGS: tuple[Tag, ...] = (
 
 
 def draw_traits(rng: np.random.Generator) -> Traits:
-    """Draw every trait, independently of the others."""
+    """Draw every trait, independently of the others, but for ambient music: that has no drums."""
     traits = {
         trait: str(rng.choice(list(chances), p=list(chances.values())))
         for trait, chances in CHOICES.items()
