@@ -21,20 +21,20 @@ from jaxtyping import Float, Float32
 
 from crnn_jax.config import MelConfig
 
-# After a jump into an MP3 decoding begins this much early: a frame borrows bits from the frames
-# before it (main_data_begin, up to 511 bytes: ISO/IEC 11172-3, 2.4.2.7). At the lowest bit rate,
-# 8 kbit/s in stereo, what follows a jump was found to be wrong for 1.8 s.
-PREROLL_SECONDS = 2.0
+# After a jump into an MP3 decoding begins this much early, since a frame borrows bits from those
+# before it. At worst, 8 kbit/s in stereo at 24 kHz, each of them lends 3 of up to 255 bytes: that
+# is 85 frames of 24 ms (main_data_begin in ISO/IEC 13818-3).
+PREROLL_SECONDS = 2.2
 # The resampler's filter reaches 12 ms to either side at rates of 8 kHz and more.
 FILTER_SECONDS = 0.1
 # Of one read. Where a file breaks off, up to this much of what still decodes is lost.
-READ_FRAMES = 2**14
+READ_FRAMES = 2**16
 STREAM_SECONDS = 10.0
 # Spectra computed at a time: they, and what they are made from, stay in the processor's cache.
 BLOCK_FRAMES = 128
 # A float32 FFT errs by 1e-7 of a frame's amplitude. In a band this far below the frame's loudest
 # that is nearly 1e-3 dB.
-FLOAT32_RANGE_DB = 70.0
+FLOAT32_RANGE_DB = 74.0
 
 Reason = Literal[
     "missing", "unreadable", "empty file", "not audio", "no samples", "not finite", "silent"
@@ -257,33 +257,55 @@ def _resampled_length(frames: int, rate: int, config: MelConfig) -> int:
 def _decode_centre(
     sound: _ForwardSound, config: MelConfig
 ) -> Float32[np.ndarray, "samples"] | None:
-    """The clip, or None if the file holds less than its header promises."""
-    rate, frames = sound.samplerate, sound.frames
+    """The clip, or None if the file must be read from the first sample to the last to know it."""
+    rate = sound.samplerate
+    margin = math.ceil(FILTER_SECONDS * rate)
+    preroll = math.ceil(PREROLL_SECONDS * rate)
+    if sound.frames <= config.clip_seconds * rate + 2 * (preroll + margin):
+        # To decode all of a file this short costs less than the jumps.
+        samples = _read_mono(sound, sound.frames)
+        if not samples.size:
+            return None
+        resampled = soxr.resample(samples, rate, config.sample_rate)
+        return _centre(resampled, 0, _resampled_length(len(samples), rate, config), config)
+
+    frames = _count_frames(sound)
+    if frames is None:
+        return None
     length = _resampled_length(frames, rate, config)
     first = max(0, length - config.clip_samples) // 2
-    margin = math.ceil(FILTER_SECONDS * rate)
     # Every `period` input samples one of them coincides with an output sample. Resampled from
     # there, the output lies on the same grid as that of the whole file.
     period = rate // math.gcd(rate, config.sample_rate)
     start = max(0, first * rate // config.sample_rate - margin) // period * period
-    stop = (first + config.clip_samples) * rate // config.sample_rate + margin
-    begin = start - math.ceil(PREROLL_SECONDS * rate)
-    if begin <= 0:
-        # Hardly longer than a clip: to decode all of it costs less than two jumps.
-        begin, start, stop = 0, 0, frames
-    else:
-        try:
-            sound.seek(frames - 1)
-            if not len(sound.read(1)):
-                return None
-            sound.seek(begin)
-        except soundfile.LibsndfileError:
-            return None
+    stop = min(frames, (first + config.clip_samples) * rate // config.sample_rate + margin)
+    begin = max(0, start - preroll)
+    try:
+        sound.seek(begin)
+    except soundfile.LibsndfileError:
+        return None
     samples = _read_mono(sound, stop - begin)
-    if not len(samples) or len(samples) < stop - begin:
+    if len(samples) < stop - begin:
         return None
     resampled = soxr.resample(samples[start - begin :], rate, config.sample_rate)
     return _centre(resampled, start * config.sample_rate // rate, length, config)
+
+
+def _count_frames(sound: _ForwardSound) -> int | None:
+    """How many frames decode, or None if a look at the end of the file does not tell."""
+    # Where an MP3 does not say, libsndfile takes the number from the file's size and bit rate. At
+    # 44.1 kHz, with frames that differ by a byte, that is up to 0.5 % too many. The look is not
+    # shorter because a jump into the last block of a FLAC file, of up to 65 535 samples, can cost
+    # as much as to decode the whole.
+    for tail in (READ_FRAMES, sound.frames // 50):
+        try:
+            sound.seek(sound.frames - tail)
+        except soundfile.LibsndfileError:
+            return None
+        decoded = len(_read_mono(sound, tail))
+        if decoded:
+            return sound.frames - tail + decoded
+    return None
 
 
 def _resampled_chunks(

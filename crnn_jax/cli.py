@@ -12,10 +12,11 @@ import io
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 import absl.logging
 import tyro
@@ -25,19 +26,24 @@ from crnn_jax.config import (
     PAPER_TARGETS,
     RULES,
     Architecture,
+    BenchmarkConfig,
+    ClusterConfig,
     DataConfig,
     Rule,
     SweepConfig,
     TrainConfig,
 )
-from crnn_jax.errors import UserError
+from crnn_jax.errors import ProcessLost, UserError
+from crnn_jax.signals import Terminated, sigterm_raises
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from crnn_jax.budget import Budget
     from crnn_jax.datasets import PreparedSet
+    from crnn_jax.datasets.records import Engine
     from crnn_jax.sweep import Cell
+    from crnn_jax.tagging import TaggedFile, Tagger
 
 # Fields of a configuration stand beside the command's own flags, without a prefix.
 Flat = tyro.conf.arg(name="")
@@ -113,18 +119,94 @@ class Prepare:
     """Make a data set ready: decode, compute log-mels, store them as TFDS records.
 
     It can be interrupted at any time; the same command goes on where it was.
+
+    Attributes
+    ----------
+    dataset
+        synthetic, folder, msd, magnatagatune or jamendo.
+    engine
+        What makes the shards: processes of this machine, or an Apache Beam pipeline.
+    runner
+        Of Beam: the runner's name, such as FlinkRunner, SparkRunner or PortableRunner.
+    runner_options
+        Of Beam: options of pipeline and runner, as name=value without dashes.
     """
 
     dataset: tyro.conf.Positional[str]
+    engine: Literal["local", "beam"] = "local"
+    runner: str = "DirectRunner"
+    runner_options: tuple[str, ...] = ()
     data: Annotated[DataConfig, Flat] = DataConfig()
 
     def run(self) -> int:
-        data = _prepared(dataclasses.replace(self.data, dataset=self.dataset))
+        engine = None
+        if self.engine == "beam":
+            from crnn_jax.datasets.beam_engine import beam_engine
+
+            engine = beam_engine(self.runner, self.runner_options)
+        data = _prepared(dataclasses.replace(self.data, dataset=self.dataset), engine)
         sizes = ", ".join(f"{count:,} {split}" for split, count in data.n_examples.items())
         print(f"{data.path}: {sizes}; {len(data.tag_names)} tags")
         if data.n_rejected:
-            print(f"{data.n_rejected} files could not be used: {Path(data.path) / 'rejected.csv'}")
+            print(_rejected(data))
         return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspect:
+    """Tell what a data set holds, and draw sample clips, mean spectra and tag counts.
+
+    Attributes
+    ----------
+    dataset
+        Folder of a prepared data set, or the name of one, which is prepared if it is not yet there.
+    out
+        The drawing, a PNG; `inspection.png` in the data set's folder if not given.
+    """
+
+    dataset: tyro.conf.Positional[str]
+    out: str | None = None
+    data: Annotated[DataConfig, Flat] = DataConfig()
+
+    def run(self) -> int:
+        from etils import epath
+        from rich.table import Table
+        from rich.text import Text
+
+        from crnn_jax.inspection import check_page_path, draw_page
+
+        if self.out is not None:
+            check_page_path(epath.Path(self.out))
+        data = _prepared(dataclasses.replace(self.data, dataset=self.dataset))
+        clip = f"{data.mel.n_mels} × {data.mel.frames} log-mels of {data.mel.clip_seconds:g} s"
+        print(f"{data.path}: {clip}")
+        splits = list(data.n_examples)
+        table = Table(show_footer=True)
+        table.add_column("tag", "clips")
+        table.add_column("category")
+        for split in splits:
+            table.add_column(split, f"{data.n_examples[split]:,}", justify="right")
+        for name, category, *counts in zip(
+            data.tag_names,
+            data.tag_categories,
+            *(data.tag_counts[split] for split in splits),
+            strict=True,
+        ):
+            table.add_row(Text(name), Text(category), *(f"{count:,}" for count in counts))
+        _console().print(table)
+        print(_rejected(data) if data.n_rejected else "no file was rejected")
+        out = epath.Path(data.path) / "inspection.png" if self.out is None else epath.Path(self.out)
+        draw_page(data, out)
+        print(out)
+        return 0
+
+
+def _rejected(data: "PreparedSet") -> str:
+    """How many files were rejected, for which reasons, and where they are listed."""
+    reasons = ", ".join(
+        f"{count:,} {reason}" for reason, count in data.rejected_by_reason().items()
+    )
+    return f"{data.n_rejected:,} files could not be used ({reasons}): {data.path}/rejected.csv"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,6 +234,7 @@ class Train:
     seed: int = 0
     data: Annotated[DataConfig, Flat] = DataConfig()
     train: Annotated[TrainConfig, Flat] = TrainConfig()
+    cluster: Annotated[ClusterConfig, Flat] = ClusterConfig()
 
     def run(self) -> int:
         study = SweepConfig(
@@ -162,7 +245,7 @@ class Train:
             data=self.data,
             train=self.train,
         )
-        return _run_sweep(study, self.out, figures=False)
+        return _run_sweep(study, self.out, self.cluster, figures=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -181,11 +264,12 @@ class Sweep(SweepConfig):
     out: str
     data: Annotated[DataConfig, Flat] = DataConfig()
     train: Annotated[TrainConfig, Flat] = TrainConfig()
+    cluster: Annotated[ClusterConfig, Flat] = ClusterConfig()
 
     def run(self) -> int:
         fields = (field.name for field in dataclasses.fields(SweepConfig))
         study = SweepConfig(**{name: getattr(self, name) for name in fields})
-        return _run_sweep(study, self.out, figures=True)
+        return _run_sweep(study, self.out, self.cluster, figures=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,6 +318,191 @@ class Evaluate:
 
 
 @dataclasses.dataclass(frozen=True)
+class ImportKeras:
+    """Make a run of the published CRNN (Keunwoo Choi, 2016) from its Keras 1 weights.
+
+    Attributes
+    ----------
+    weights
+        The published HDF5 file, of Theano or of TensorFlow.
+    out
+        The run's folder.
+    backend
+        What the weights were trained with; told by the names in the file if not given.
+    """
+
+    weights: tyro.conf.Positional[str]
+    out: tyro.conf.Positional[str]
+    backend: Literal["theano", "tensorflow"] | None = None
+
+    def run(self) -> int:
+        from etils import epath
+
+        from crnn_jax.keras_import import import_keras
+
+        config = import_keras(Path(self.weights), epath.Path(self.out), self.backend)
+        print(
+            f"{self.out}: {config['arch']}, {config['params']:,} parameters, "
+            f"{config['model']['n_tags']} tags, weights of {config['imported']['backend']}"
+        )
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Tag:
+    """Tag audio files with a trained network.
+
+    Attributes
+    ----------
+    run_folder
+        The run's folder.
+    files
+        Audio files, or .npy files of a log-mel.
+    top
+        How many tags are told of each file.
+    hop_seconds
+        Of long files: from the start of a window to the start of the next. A window's length if
+        not given.
+    per_window
+        Tell the scores of each window too.
+    json
+        Print JSON instead of tables.
+    figure
+        Draw the log-mel and the scores over time into this PNG or SVG file (of one file).
+    """
+
+    run_folder: tyro.conf.Positional[str]
+    files: tyro.conf.Positional[tuple[str, ...]]
+    top: int = 10
+    hop_seconds: float | None = None
+    per_window: bool = False
+    json: bool = False
+    figure: str | None = None
+
+    def run(self) -> int:
+        from etils import epath
+
+        if self.top < 1:
+            raise UserError(f"--top {self.top}: give 1 or more")
+        if self.figure is not None:
+            from crnn_jax.tag_figure import check_figure_path, draw_tags
+
+            check_figure_path(epath.Path(self.figure))
+            if len(self.files) != 1:
+                raise UserError(f"--figure {self.figure}: {len(self.files)} files; give one")
+        tagger, tagged = _tagged(self.run_folder, self.files, self.hop_seconds)
+        tag_names = tagger.network.tag_names
+        if self.json:
+            print(json.dumps([self._told(file, tag_names) for file in tagged], indent=2))
+        else:
+            for file in tagged:
+                self._print(file, tag_names)
+        if self.figure is not None and tagged:
+            draw_tags(tagged[0], tag_names, tagger.mel, self.top, epath.Path(self.figure))
+        return 0 if len(tagged) == len(self.files) else 1
+
+    def _told(self, file: "TaggedFile", tag_names: Sequence[str]) -> dict[str, Any]:
+        best = file.best(self.top)
+        scores, windows = file.mean_scores.tolist(), file.scores.tolist()
+        told: dict[str, Any] = {
+            "path": file.path,
+            "tags": [{"tag": tag_names[tag], "score": round(scores[tag], 6)} for tag in best],
+        }
+        if self.per_window:
+            told["windows"] = [
+                {
+                    "start_s": round(start_s, 3),
+                    "scores": {tag_names[tag]: round(window[tag], 6) for tag in best},
+                }
+                for start_s, window in zip(file.start_s.tolist(), windows, strict=True)
+            ]
+        return told
+
+    def _print(self, file: "TaggedFile", tag_names: Sequence[str]) -> None:
+        from rich.table import Table
+        from rich.text import Text
+
+        best = file.best(self.top)
+        table = Table(title=Text(file.path), title_justify="left")
+        if self.per_window:
+            table.add_column("from (s)", justify="right")
+            for tag in best:
+                table.add_column(Text(tag_names[tag]), justify="right")
+            for start_s, scores in zip(file.start_s, file.scores[:, best], strict=True):
+                table.add_row(f"{start_s:.1f}", *(f"{score:.3f}" for score in scores))
+            table.add_section()
+            table.add_row("mean", *(f"{score:.3f}" for score in file.mean_scores[best]))
+        else:
+            table.add_column("tag")
+            table.add_column("score", justify="right")
+            for tag in best:
+                table.add_row(Text(tag_names[tag]), f"{file.mean_scores[tag]:.3f}")
+        _console().print(table)
+
+
+@dataclasses.dataclass(frozen=True)
+class Embed:
+    """Write what a trained network computes of audio files before its output layer.
+
+    Attributes
+    ----------
+    run_folder
+        The run's folder.
+    files
+        Audio files, or .npy files of a log-mel.
+    out
+        NumPy archive (.npz) of `paths` and `features`, a row a file: the mean over its windows.
+    hop_seconds
+        Of long files: from the start of a window to the start of the next. A window's length if
+        not given.
+    """
+
+    run_folder: tyro.conf.Positional[str]
+    files: tyro.conf.Positional[tuple[str, ...]]
+    out: str
+    hop_seconds: float | None = None
+
+    def run(self) -> int:
+        from etils import epath
+
+        from crnn_jax.tagging import write_features
+
+        _, tagged = _tagged(self.run_folder, self.files, self.hop_seconds)
+        if tagged:
+            write_features(tagged, epath.Path(self.out))
+            features = tagged[0].features.shape[1]
+            print(f"{self.out}: {len(tagged)} files, {features} features each")
+        return 0 if len(tagged) == len(self.files) else 1
+
+
+def _tagged(
+    run_folder: str, files: Sequence[str], hop_seconds: float | None
+) -> "tuple[Tagger, list[TaggedFile]]":
+    """Tag files with a progress bar; those that cannot be used are reported and left out."""
+    from etils import epath
+    from rich.console import Console
+    from rich.progress import Progress as RichProgress
+
+    from crnn_jax.tagging import BadFile, load_tagger, tag_files
+
+    if not files:
+        raise UserError("no file; give one or more after the run's folder")
+    _keep_compiled()
+    tagger = load_tagger(epath.Path(run_folder))
+    tagged = []
+    # On the standard error, so that the standard output can be read by a program.
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    with RichProgress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        results = tag_files(tagger, files, hop_seconds=hop_seconds)
+        for result in progress.track(results, total=len(files), description="Tagging"):
+            if isinstance(result, BadFile):
+                console.print(f"crnn-jax: {result.message}", markup=False)
+            else:
+                tagged.append(result)
+    return tagger, tagged
+
+
+@dataclasses.dataclass(frozen=True)
 class Plot:
     """Draw a sweep's figures again from its CSV files.
 
@@ -253,7 +522,38 @@ class Plot:
         return 0
 
 
-def _prepared(config: DataConfig) -> "PreparedSet":
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Benchmark(BenchmarkConfig):
+    """Time a training step and a prediction of one network, beside PyTorch's if asked.
+
+    Attributes
+    ----------
+    json
+        Print JSON instead of a table.
+    """
+
+    json: bool = False
+
+    def run(self) -> int:
+        from crnn_jax.benchmark import benchmark
+
+        fields = (field.name for field in dataclasses.fields(BenchmarkConfig))
+        report = benchmark(BenchmarkConfig(**{name: getattr(self, name) for name in fields}))
+        if self.json:
+            print(json.dumps(report, indent=2))
+            return 0
+        from rich.table import Table
+
+        table = Table(title=f"{report['arch']}, {report['params']:,} parameters")
+        table.add_column("")
+        table.add_column("", justify="right")
+        for key, value in report.items():
+            table.add_row(key, f"{value:,.4g}" if isinstance(value, float) else str(value))
+        _console().print(table)
+        return 0
+
+
+def _prepared(config: DataConfig, engine: "Engine | None" = None) -> "PreparedSet":
     """Prepare or open a data set, with a progress bar."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
@@ -272,7 +572,7 @@ def _prepared(config: DataConfig) -> "PreparedSet":
         def report(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total, visible=True)
 
-        return prepare(config, report=report)
+        return prepare(config, engine=engine, report=report)
 
 
 def _keep_compiled() -> None:
@@ -283,23 +583,45 @@ def _keep_compiled() -> None:
     keep_compiled(Path(caches) / "crnn_jax" / "compiled")
 
 
-def _run_sweep(study: SweepConfig, out: str, *, figures: bool) -> int:
+def _join_processes(cluster: ClusterConfig) -> bool:
+    """Join the other processes, if there are; whether this one is the first: it tells and draws."""
+    if not cluster.several_processes:
+        return True
+    import jax
+
+    from crnn_jax.parallel import join_processes
+
+    join_processes(cluster)
+    return jax.process_index() == 0
+
+
+def _run_sweep(study: SweepConfig, out: str, cluster: ClusterConfig, *, figures: bool) -> int:
     """Prepare, train, tabulate, draw; the exit code."""
     from etils import epath
 
     from crnn_jax import sweep
     from crnn_jax.budget import solve
+    from crnn_jax.datasets import open_set
 
+    first = _join_processes(cluster)
     cells = sweep.cells_of(study)
     # Before any music is decoded: a size that cannot be reached is an error at once.
     for cell in cells:
         solve(cell.arch, cell.rule, cell.target)
-    data = _prepared(study.data)
+    # Several processes would prepare a data set over each other: theirs is there before.
+    data = open_set(study.data.dataset) if cluster.several_processes else _prepared(study.data)
     folder = epath.Path(out)
     _keep_compiled()
-    with _sweep_progress(len(cells)) as watcher:
-        failed = sweep.sweep(study, data, folder, watcher)
-    if figures and len(failed) < len(cells):
+    execute: sweep.Executor = sweep.run_here
+    if cluster.executor == "ray":
+        from crnn_jax.executors import on_ray
+
+        execute = on_ray(cluster)
+    with sigterm_raises(), _sweep_progress(len(cells), shown=first) as watcher:
+        failed = sweep.sweep(study, data, folder, watcher, execute)
+    if not first:
+        return 1 if failed else 0
+    if figures and any(folder.glob("*/result.json")):
         from crnn_jax.plots import draw
 
         print("\nFigures:")
@@ -344,6 +666,9 @@ class _SweepDisplay:
     def cell_failed(self, cell: "Cell", error: str) -> None:
         self._ended(f"{cell.name}: failed: {error}")
 
+    def cell_left(self, cell: "Cell") -> None:
+        self._ended(f"{cell.name}: left to the other process that is at it")
+
     def _ended(self, text: str) -> None:
         self.done += 1
         self.progress.update(self.sweep_bar, completed=self.done)
@@ -352,7 +677,7 @@ class _SweepDisplay:
 
 
 @contextlib.contextmanager
-def _sweep_progress(n_cells: int) -> Iterator[_SweepDisplay]:
+def _sweep_progress(n_cells: int, *, shown: bool) -> Iterator[_SweepDisplay]:
     from rich.progress import (
         BarColumn,
         Progress,
@@ -370,7 +695,9 @@ def _sweep_progress(n_cells: int) -> Iterator[_SweepDisplay]:
         TextColumn("left:"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=_console()) as progress:
+    console = _console()
+    console.quiet = not shown
+    with Progress(*columns, console=console) as progress:
         yield _SweepDisplay(progress, n_cells)
 
 
@@ -440,10 +767,15 @@ def _parse(arguments: Sequence[str]) -> Any:
     commands: Any = Union[  # noqa: UP007 - built at run time
         Annotated[Solve, subcommand("solve")],
         Annotated[Prepare, subcommand("prepare")],
+        Annotated[Inspect, subcommand("inspect")],
         Annotated[Train, subcommand("train")],
         Annotated[Sweep, subcommand("sweep", default=Sweep(**vars(study), out=tyro.MISSING))],
         Annotated[Evaluate, subcommand("evaluate")],
+        Annotated[Tag, subcommand("tag")],
+        Annotated[Embed, subcommand("embed")],
+        Annotated[ImportKeras, subcommand("import-keras")],
         Annotated[Plot, subcommand("plot")],
+        Annotated[Benchmark, subcommand("benchmark")],
     ]
     said = io.StringIO()
     try:
@@ -494,6 +826,18 @@ def main() -> None:
     except KeyboardInterrupt:
         print("crnn-jax: stopped; the same command goes on where it was", file=sys.stderr)
         code = 130
+    except ProcessLost as error:
+        print(
+            f"crnn-jax: {error}; this process cannot go on with the others, and they end as well: "
+            f"give the same command again to all of them",
+            file=sys.stderr,
+            flush=True,
+        )
+        # At once: an ordinary end waits for the others, which wait for this one.
+        os._exit(1)
+    except Terminated:
+        print("crnn-jax: terminated; the same command goes on where it was", file=sys.stderr)
+        code = 128 + signal.SIGTERM
     sys.exit(code)
 
 

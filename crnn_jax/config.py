@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 Architecture = Literal["conv1d", "conv2d", "crnn"]
 Rule = Literal["uniform", "sqrt"]
 Precision = Literal["float32", "bfloat16"]
+JamendoSubset = Literal["top50tags", "genre", "instrument", "mood"]
 
 # Choi et al. (2017), section 3: the five sizes that are compared.
 PAPER_TARGETS = (100_000, 250_000, 500_000, 1_000_000, 3_000_000)
@@ -89,6 +90,13 @@ class DataConfig:
         Clips of the ``synthetic`` set, over all splits.
     music_seed
         Seed of the ``synthetic`` set's music.
+    merge_synonyms
+        Of ``magnatagatune``: count tags that mean the same as one, before the 50 most frequent
+        are taken.
+    jamendo_subset
+        Tags of ``jamendo``: the 50 most frequent, or those of one category.
+    jamendo_split
+        Which of the five published splits of ``jamendo``.
     mel
         The log-mel that is stored.
     """
@@ -100,6 +108,9 @@ class DataConfig:
     workers: int | None = None
     n_examples: int = 4000
     music_seed: int = 0
+    merge_synonyms: bool = False
+    jamendo_subset: JamendoSubset = "top50tags"
+    jamendo_split: Literal[0, 1, 2, 3, 4] = 0
     mel: MelConfig = MelConfig()
 
 
@@ -226,6 +237,85 @@ class SweepConfig:
     extra_cells: tuple[tuple[Architecture, int, Rule, int], ...] = ()
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchmarkConfig:
+    """What is timed, and how often.
+
+    Attributes
+    ----------
+    arch
+        Architecture.
+    target
+        Trainable parameters.
+    rule
+        How the widths are scaled.
+    batch
+        Clips of a step.
+    clip_seconds
+        Length of a clip, in s.
+    precision
+        Type of the computation.
+    rounds
+        Turns of each candidate.
+    steps
+        Steps of a turn.
+    against
+        What to compare with.
+    """
+
+    arch: Architecture = "crnn"
+    target: int = 100_000
+    rule: Rule = "uniform"
+    batch: int = 16
+    clip_seconds: float = MelConfig.clip_seconds
+    precision: Precision = "float32"
+    rounds: int = 5
+    steps: int = 2
+    against: Literal["torch"] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusterConfig:
+    """Where the work is done: nothing that a number of a result depends on.
+
+    Attributes
+    ----------
+    executor
+        Run cells in this process, one after the other, or as tasks of a Ray cluster.
+    address
+        Of the Ray cluster; one is started on this machine if not given.
+    resources
+        JSON: what a Ray task asks for, such as '{"CPU": 2, "GPU": 1}'.
+    distributed
+        This is one of several processes that train each cell together; Slurm, Open MPI, Kubernetes
+        or a TPU pod says which one, else the next three flags. The data set is prepared before.
+    coordinator_address
+        Host and port of process 0.
+    num_processes
+        How many processes there are.
+    process_id
+        Which one this is, from 0.
+    heartbeat_seconds
+        The others end when one has not been heard of for this long, in s. Short enough that nobody
+        waits for a dead process, long enough for a busy one.
+    """
+
+    executor: Literal["local", "ray"] = "local"
+    address: str | None = None
+    resources: str = '{"CPU": 1}'
+    distributed: bool = False
+    coordinator_address: str | None = None
+    num_processes: int | None = None
+    process_id: int | None = None
+    heartbeat_seconds: int = 60
+
+    @property
+    def several_processes(self) -> bool:
+        """Whether this is one of several processes."""
+        named = (self.coordinator_address, self.num_processes, self.process_id)
+        return self.distributed or named != (None, None, None)
 
 
 ConfigT = TypeVar("ConfigT")

@@ -1,4 +1,4 @@
-"""The one exception that means: the user can mend this."""
+"""Two exceptions that the command line tells in one line."""
 
 
 class UserError(Exception):
@@ -7,3 +7,7 @@ class UserError(Exception):
     The command line prints it without a traceback and exits with code 2. Every other exception
     is a bug and keeps its traceback.
     """
+
+
+class ProcessLost(Exception):
+    """One of several processes that train together has ended, or this one cannot go on."""

@@ -11,9 +11,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from crnn_jax.config import ClusterConfig
 from crnn_jax.errors import UserError
 
 AXIS = "batch"
@@ -26,9 +28,40 @@ def keep_compiled(folder: str | os.PathLike) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
+def join_processes(cluster: ClusterConfig) -> None:
+    """Become one of several processes that train together.
+
+    To be called before anything is computed.
+
+    Raises
+    ------
+    UserError
+        If the flags, or what started the processes, do not say which processes there are.
+    """
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # SIGTERM is ours (`crnn_jax.signals`).
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(
+            coordinator_address=cluster.coordinator_address,
+            num_processes=cluster.num_processes,
+            process_id=cluster.process_id,
+            heartbeat_timeout_seconds=cluster.heartbeat_seconds,
+        )
+    except ValueError as error:
+        raise UserError(
+            f"--distributed: {error} Give --coordinator-address HOST:PORT, --num-processes and "
+            f"--process-id, or start the processes with Slurm, Open MPI or Kubernetes"
+        ) from error
+
+
 def batch_mesh() -> Mesh:
-    """A mesh of all devices of all processes, along the batch."""
-    return jax.make_mesh((jax.device_count(),), (AXIS,))
+    """A mesh of all devices of all processes, along the batch.
+
+    Ordered by process: the rows that a process reads are a contiguous part of the batch.
+    """
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    return Mesh(np.array(devices), (AXIS,))
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:
@@ -62,7 +95,24 @@ def put_replicated(mesh: Mesh, tree: Any) -> Any:
     return jax.device_put(tree, NamedSharding(mesh, P()))
 
 
+def gather(array: Any) -> np.ndarray:
+    """An array that is split over all processes' devices, whole, in every process."""
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+
+
+def agree(*asked: bool) -> tuple[bool, ...]:
+    """For each question, whether any process says yes: the same answer in all of them.
+
+    Processes must take the same turns, or each waits for the others for good; what hangs on a
+    clock or on a signal differs between them.
+    """
+    if jax.process_count() == 1:
+        return asked
+    answers = multihost_utils.process_allgather(np.array(asked))
+    return tuple(np.any(answers, axis=0).tolist())
+
+
 def pad_rows(array: np.ndarray, rows: int) -> np.ndarray:
-    """Repeat the first row at the end until there are `rows`: one shape, one compilation."""
+    """Zeros at the end until there are `rows`: one shape, one compilation."""
     missing = rows - len(array)
-    return np.concatenate([array, np.repeat(array[:1], missing, axis=0)]) if missing else array
+    return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1)) if missing else array

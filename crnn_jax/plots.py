@@ -189,11 +189,8 @@ def draw(directory: epath.PathLike) -> list[epath.Path]:
     }
     for target in complete_targets(scores):
         figures[f"per_tag_auc_{target}"] = per_tag_auc(scores, target)
-    return [
-        _write(directory / "figures" / f"{name}.{suffix}", _render(figure, suffix))
-        for name, figure in figures.items()
-        for suffix in FORMATS
-    ]
+    folder = directory / "figures"
+    return [path for name, figure in figures.items() for path in write_figure(figure, folder, name)]
 
 
 # Reading
@@ -289,8 +286,8 @@ def auc_against_parameters(cells: Sequence[Cell]) -> Figure:
     """
     lines = average_seeds(cells, lambda cell: cell.params)
     rules = {rule for _, rule in lines}
-    with _style():
-        figure = _figure(COLUMN_WIDTH, 2.9)
+    with style():
+        figure = new_figure(COLUMN_WIDTH, 2.9)
         axes = figure.add_subplot()
         for (arch, rule), points in lines.items():
             # Both rules hit the same target: without a step aside their bars would be one.
@@ -335,8 +332,8 @@ def auc_against_training_time(cells: Sequence[Cell]) -> Figure:
         average_seeds(cells, lambda cell: cell.seconds_per_2500_samples),
         average_seeds(cells, lambda cell: cell.train_s),
     )
-    with _style():
-        figure = _figure(COLUMN_WIDTH, 5.0)
+    with style():
+        figure = new_figure(COLUMN_WIDTH, 5.0)
         panels = figure.subplots(2, 1, sharey=True)
         _legend(figure, every_line, note)
         labels = [
@@ -414,7 +411,7 @@ def _draw_against_time(
             # The two rules' networks of one size lie near each other: one label is enough.
             first = (arch, point.target) not in labelled
             labelled.add((arch, point.target))
-            text = _parameter_label(point.target) if first else ""
+            text = parameter_label(point.target) if first else ""
             colour = ARCHITECTURE_LOOKS[arch].colour
             markers.append(Marker(point.x, point.auc, size, text, colour))
     _scale_time_axis(axes, [marker.x for marker in markers])
@@ -433,7 +430,7 @@ def _scale_parameter_axis(axes: Axes, points: Sequence[Point]) -> None:
     axes.set_xlim(low, high)
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(lambda value, _: _parameter_label(value))
+    axes.xaxis.set_major_formatter(lambda value, _: parameter_label(value))
 
 
 def _scale_time_axis(axes: Axes, seconds: Sequence[float]) -> None:
@@ -454,7 +451,7 @@ def _scale_time_axis(axes: Axes, seconds: Sequence[float]) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
 
 
-def _parameter_label(parameters: float) -> str:
+def parameter_label(parameters: float) -> str:
     """`0.1M`, `0.25M`, `3M`; below 0.1M in thousands."""
     if parameters < 100_000:
         return f"{parameters / 1e3:.3g}k"
@@ -659,8 +656,8 @@ def per_tag_auc(scores: Sequence[TagScore], target: int) -> Figure:
     height = 2.4 + 0.65 * len(differences)
     height += (0.6 * longest_label + 1.3 * len(note.splitlines())) * SMALL_FONT_SIZE / 72
 
-    with _style():
-        figure = _figure(width, height)
+    with style():
+        figure = new_figure(width, height)
         rows = figure.subplots(
             1 + len(differences),
             1,
@@ -691,7 +688,7 @@ def per_tag_auc(scores: Sequence[TagScore], target: int) -> Figure:
             handles=[*map(_architecture_handle, architectures), mean],
             loc="outside upper center",
             ncols=len(architectures) + 1,
-            title=f"{_parameter_label(target)} parameters, {RULE_LOOKS[drawn[0].rule].name}, "
+            title=f"{parameter_label(target)} parameters, {RULE_LOOKS[drawn[0].rule].name}, "
             f"{_seeds_note('mean', [len(seeds[arch]) for arch in architectures])}",
         )
         figure.supxlabel(
@@ -844,20 +841,26 @@ def _draw_differences(
 # Rendering and writing
 
 
-def _style() -> Any:
+def style() -> Any:
     """The style of all figures, until the context is left; the user's own plays no part."""
     return matplotlib.style.context(dict(STYLE), after_reset=True)
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches, to be drawn on within `style`."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
+def write_figure(figure: Figure, folder: epath.Path, name: str) -> list[epath.Path]:
+    """Write a figure as PNG and SVG; each file is at no moment there in part."""
+    return [_write(folder / f"{name}.{suffix}", _render(figure, suffix)) for suffix in FORMATS]
+
+
 def _render(figure: Figure, suffix: str) -> bytes:
     # Part of the style is read only while drawing.
-    with _style():
+    with style():
         buffer = io.BytesIO()
         figure.savefig(buffer, format=suffix, metadata=dict(FORMATS[suffix]))
     return buffer.getvalue()

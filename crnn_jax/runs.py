@@ -1,20 +1,27 @@
 """A run on disk: its name, its files, and how they are written and read back.
 
 ``result.json`` is there if and only if a run is done. Every file is complete or not there: it is
-written under another name and then renamed.
+written under another name, brought to the disk, and then renamed. Of several processes that work on
+one folder, one at a time holds a run, by a lock that ends with the process.
 """
 
+import contextlib
 import csv
+import fcntl
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import platform
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
 from crnn_jax.errors import UserError
 
+# Folder of a sweep's locks: beside the runs, whose folders hold results alone.
+LOCKS = ".locks"
 # Columns of results.csv; every one of them is a key of result.json.
 RESULT_COLUMNS = (
     "arch",
@@ -58,9 +65,63 @@ def run_name(arch: str, target: int, rule: str, seed: int) -> str:
 
 def write_text(path: epath.Path, text: str) -> None:
     """Write a file so that it is either the old one or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
+    temporary = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.tmp")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        if _on_disk(path):
+            # Otherwise a power cut could leave the new name with nothing in it.
+            os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def _on_disk(path: epath.Path) -> bool:
+    """Whether a path is a file system's; an object store (``gs://``, ``s3://``) has no locks."""
+    return "://" not in os.fspath(path)
+
+
+@contextlib.contextmanager
+def lock(path: epath.Path, *, wait: bool) -> Iterator[bool]:
+    """Lock a file against other processes, on this machine and on others that share the disk.
+
+    The kernel ends the lock with the process, however that dies. On NFS this needs the server's
+    locks (the default of NFS 4; not the mount option ``nolock``). In an object store nothing is
+    locked.
+
+    Parameters
+    ----------
+    path
+        The file; its only purpose is to be locked, and it stays.
+    wait
+        Whether to wait for a process that has it.
+
+    Yields
+    ------
+    bool
+        False if another process has it and `wait` is false.
+    """
+    if not _on_disk(path):
+        yield True
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+@contextlib.contextmanager
+def hold(run: epath.Path) -> Iterator[bool]:
+    """Hold a run's folder for this process; False if another one holds it."""
+    with lock(run.parent / LOCKS / run.name, wait=False) as held:
+        if held and run.exists():
+            # Of a process that was killed while it wrote.
+            for leftover in run.glob(".*.tmp"):
+                leftover.unlink()
+        yield held
 
 
 def write_json(path: epath.Path, values: Any) -> None:
@@ -87,7 +148,9 @@ def claim_folder(run: epath.Path, config: Mapping[str, Any]) -> None:
         run.mkdir(parents=True, exist_ok=True)
         write_json(path, config)
         return
-    there = json.loads(path.read_text())
+    there = _read_json(path)
+    if there is None:
+        raise UserError(f"{path}: not whole; delete {run} and give the command again")
     if there != json.loads(json.dumps(config)):
         raise UserError(
             f"--out {run.parent}: {run.name} was made with another configuration "
@@ -120,18 +183,40 @@ def read_config(run: epath.Path) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
+def read_result(run: epath.Path) -> dict[str, Any] | None:
+    """A run's result, or None if there is none, or none that is whole."""
+    path = run / "result.json"
+    if not path.exists():
+        return None
+    if (result := _read_json(path)) is None:
+        warnings.warn(f"{path}: not whole; the run is not counted as finished", stacklevel=2)
+    return result
+
+
+def _read_json(path: epath.Path) -> dict[str, Any] | None:
+    """What a JSON file says; None if it is cut short or spoiled."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError:  # Not JSON, or not even text.
+        return None
+
+
 def read_results(out: epath.Path) -> list[dict[str, Any]]:
     """The results of all finished runs of a sweep, by name."""
-    paths = sorted(out.glob("*/result.json"))
-    return [json.loads(path.read_text()) for path in paths]
+    results = (read_result(path.parent) for path in sorted(out.glob("*/result.json")))
+    return [result for result in results if result is not None]
 
 
 def write_tables(out: epath.Path) -> None:
-    """Rebuild ``results.csv`` and ``per_tag.csv`` from the ``result.json`` files alone."""
-    results = read_results(out)
-    write_text(out / "results.csv", _csv_text(RESULT_COLUMNS, results))
-    tags = ({**result, **tag} for result in results for tag in result["per_tag"])
-    write_text(out / "per_tag.csv", _csv_text((*RUN_COLUMNS, *TAG_COLUMNS), tags))
+    """Rebuild ``results.csv`` and ``per_tag.csv`` from the ``result.json`` files alone.
+
+    One process at a time reads and writes, so that the last one's tables have every result.
+    """
+    with lock(out / LOCKS / "tables", wait=True):
+        results = read_results(out)
+        write_text(out / "results.csv", _csv_text(RESULT_COLUMNS, results))
+        tags = ({**result, **tag} for result in results for tag in result["per_tag"])
+        write_text(out / "per_tag.csv", _csv_text((*RUN_COLUMNS, *TAG_COLUMNS), tags))
 
 
 def _csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:

@@ -1,14 +1,19 @@
-"""A study: the grid of cells, each a run of its own, and the tables of their results."""
+"""A study: the grid of cells, each a run of its own, and the tables of their results.
 
+Several processes can work on one folder, on one machine or on many that share the disk: each takes
+the cells that no other holds. How the cells are run is an executor's.
+"""
+
+import contextlib
 import dataclasses
 import functools
 import json
 import subprocess
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from etils import epath
 
@@ -16,8 +21,9 @@ from crnn_jax import runs
 from crnn_jax.budget import Budget, solve
 from crnn_jax.config import Architecture, ModelConfig, Rule, SweepConfig, TrainConfig
 from crnn_jax.datasets import PreparedSet
-from crnn_jax.errors import UserError
+from crnn_jax.errors import ProcessLost, UserError
 from crnn_jax.metrics import TagScores
+from crnn_jax.signals import sigterm_waits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +58,56 @@ class Watcher(Protocol):
 
     def cell_failed(self, cell: Cell, error: str) -> None:
         """A cell ended without a result."""
+
+    def cell_left(self, cell: Cell) -> None:
+        """A cell is another process's, which is still at it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """All that a cell's run needs: plain values, to be sent to another process.
+
+    Attributes
+    ----------
+    cell, budget, train, data
+        What is trained, how, and on what.
+    out
+        The sweep's folder; the run's is in it.
+    """
+
+    cell: Cell
+    budget: Budget
+    train: TrainConfig
+    data: PreparedSet
+    out: epath.Path
+
+    @property
+    def run(self) -> epath.Path:
+        """The run's folder."""
+        return self.out / self.cell.name
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What has become of a job.
+
+    Attributes
+    ----------
+    kind
+        ``finished``, or finished ``before``, ``failed``, or ``held`` by another process.
+    result
+        What ``result.json`` says, of a run that has finished now.
+    error
+        Why it failed, in a line.
+    """
+
+    kind: Literal["finished", "before", "failed", "held"]
+    result: dict[str, Any] | None = None
+    error: str | None = None
+
+
+# Runs jobs, and tells of each as it ends.
+Executor = Callable[[Sequence[Job], Watcher], Iterator[tuple[Job, Outcome]]]
 
 
 def cells_of(config: SweepConfig) -> list[Cell]:
@@ -112,22 +168,15 @@ def check_scorable(data: PreparedSet) -> None:
             )
 
 
-def run_cell(
-    cell: Cell,
-    budget: Budget,
-    train: TrainConfig,
-    data: PreparedSet,
-    out: epath.Path,
-    on_progress: Callable[[float, str], None],
-) -> dict[str, Any]:
+def run_cell(job: Job, on_progress: Callable[[float, str], None]) -> dict[str, Any]:
     """Train a cell, or go on with it, and write its ``result.json``.
+
+    Of several processes that train it together, the first one writes.
 
     Parameters
     ----------
-    cell, budget, train, data
-        What is trained, how, and on what.
-    out
-        The sweep's folder; the run's is in it.
+    job
+        What is trained, how, on what, and where it is written.
     on_progress
         Told the share of the steps that are done and where the run stands.
 
@@ -139,11 +188,18 @@ def run_cell(
     # Imported here: solving a grid and finding it finished need no training.
     import jax
 
+    from crnn_jax import parallel
     from crnn_jax.checkpoints import OrbaxCheckpoints
+    from crnn_jax.pipeline import training_batches
     from crnn_jax.training import fit
 
-    run = out / cell.name
-    runs.claim_folder(run, run_config(cell, budget, train, data))
+    cell, budget, train, data, run = job.cell, job.budget, job.train, job.data, job.run
+    # Before the folder is claimed, so that the mended command may have it.
+    parallel.check_batch_size(train.batch_size, parallel.batch_mesh())
+    training_batches(data, train, cell.seed)
+    writes = jax.process_index() == 0
+    if writes:
+        runs.claim_folder(run, run_config(cell, budget, train, data))
     valid_auc = float("nan")
 
     def on_step(epoch: int, step: int, steps_per_epoch: int, loss: float) -> None:
@@ -154,9 +210,11 @@ def run_cell(
     def on_epoch(history: list[dict[str, Any]]) -> None:
         nonlocal valid_auc
         valid_auc = history[-1]["valid_auc"]
-        runs.write_text(run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in history))
+        lines = "".join(json.dumps(line) + "\n" for line in history)
+        if writes:
+            runs.write_text(run / "metrics.jsonl", lines)
 
-    with OrbaxCheckpoints(run / "checkpoints") as checkpoints:
+    with sigterm_waits() as stop_requested, OrbaxCheckpoints(run / "checkpoints") as checkpoints:
         fitted = fit(
             model_config_of(budget, train, data),
             train,
@@ -165,6 +223,7 @@ def run_cell(
             checkpoints,
             on_step=on_step,
             on_epoch=on_epoch,
+            stop_requested=stop_requested,
         )
     progress, compiled = fitted.progress, fitted.compiled
     n_train = min(train.max_examples or data.n_examples["train"], data.n_examples["train"])
@@ -205,8 +264,76 @@ def run_cell(
         "versions": versions(),
         "git_commit": git_commit(),
     }
-    runs.write_json(run / "result.json", result)
+    if writes:
+        runs.write_json(run / "result.json", result)
     return result
+
+
+def attempt(job: Job, watcher: Watcher) -> Outcome:
+    """Run a job, unless it is finished or another process is at it.
+
+    A failure is recorded in the run's ``failed.json``.
+
+    Raises
+    ------
+    UserError
+        If the whole study is at fault, and not this cell alone.
+    OSError
+        If nothing can be written any more.
+    """
+    import jax
+
+    from crnn_jax import parallel
+    from crnn_jax.training import Diverged
+
+    cell, run = job.cell, job.run
+    # The first of several processes that train together holds the run and writes for them all.
+    first = jax.process_index() == 0
+    with runs.hold(run) if first else contextlib.nullcontext(False) as held:
+        finished = held and runs.read_result(run) is not None
+        held, finished = parallel.agree(held, finished)
+        if not held:
+            return Outcome("held")
+        if finished:
+            return Outcome("before")
+        watcher.cell_started(cell, job.budget)
+        try:
+            result = run_cell(job, functools.partial(watcher.cell_progress, cell))
+        except UserError:
+            raise
+        except Exception as error:  # Recorded with its traceback, and the exit code says so.
+            message = _in_a_line(error, job.train)
+            if jax.process_count() > 1 and not isinstance(error, Diverged):
+                # The others may not have failed, and wait for this one.
+                raise ProcessLost(message) from error
+            record = {"error": message, "traceback": traceback.format_exc()}
+            if first:
+                runs.write_json(run / "failed.json", record)
+            return Outcome("failed", error=message)
+        finally:
+            # Compiled steps of a cell are of no use to the next one, and hold memory.
+            jax.clear_caches()
+        if first:
+            (run / "failed.json").unlink(missing_ok=True)
+        return Outcome("finished", result)
+
+
+def _in_a_line(error: Exception, train: TrainConfig) -> str:
+    """Why a cell failed, and what may help."""
+    words = str(error).strip().partition("\n")[0]
+    # XLA has no class of its own for it.
+    if "RESOURCE_EXHAUSTED" in words:
+        return (
+            f"out of memory with --batch-size {train.batch_size}: give a smaller one, or a shorter "
+            f"--clip-seconds ({words})"
+        )
+    return f"{type(error).__name__}: {words}"
+
+
+def run_here(jobs: Sequence[Job], watcher: Watcher) -> Iterator[tuple[Job, Outcome]]:
+    """Run jobs in this process, one after the other."""
+    for job in jobs:
+        yield job, attempt(job, watcher)
 
 
 def per_tag_rows(data: PreparedSet, scores: TagScores) -> list[dict[str, Any]]:
@@ -251,11 +378,17 @@ def git_commit() -> str | None:
 
 
 def sweep(
-    config: SweepConfig, data: PreparedSet, out: epath.Path, watcher: Watcher
+    config: SweepConfig,
+    data: PreparedSet,
+    out: epath.Path,
+    watcher: Watcher,
+    execute: Executor = run_here,
 ) -> Sequence[Cell]:
-    """Run all cells that have no result yet, one after the other, and rebuild the tables.
+    """Run all cells that have no result yet, and rebuild the tables after each.
 
-    A cell that fails is recorded in its folder's ``failed.json``, and the others go on.
+    A cell that fails is recorded in its folder's ``failed.json``, and the others go on. Cells that
+    another process holds are asked for again after the others, and left to it if it still has
+    them: it writes their results, and the tables.
 
     Returns
     -------
@@ -268,43 +401,38 @@ def sweep(
         Before anything is trained, if a cell cannot be built, the data cannot be scored, or the
         folder holds the cells of another configuration.
     """
-    import jax
-
     check_scorable(data)
-    cells = cells_of(config)
     n_tags, n_mels = len(data.tag_names), data.mel.n_mels
-    budgets = {
-        cell: solve(cell.arch, cell.rule, cell.target, n_tags=n_tags, n_mels=n_mels)
-        for cell in cells
-    }
-    for cell in cells:
-        if (out / cell.name / "config.json").exists():
-            runs.claim_folder(out / cell.name, run_config(cell, budgets[cell], config.train, data))
+    jobs = []
+    for cell in cells_of(config):
+        budget = solve(cell.arch, cell.rule, cell.target, n_tags=n_tags, n_mels=n_mels)
+        jobs.append(Job(cell, budget, config.train, data, out))
+    for job in jobs:
+        if (job.run / "config.json").exists():
+            runs.claim_folder(job.run, run_config(job.cell, job.budget, job.train, data))
 
-    failed = []
-    for cell in cells:
-        run = out / cell.name
-        if (run / "result.json").exists():
-            watcher.cell_skipped(cell)
-            continue
-        watcher.cell_started(cell, budgets[cell])
-        report = functools.partial(watcher.cell_progress, cell)
-        try:
-            result = run_cell(cell, budgets[cell], config.train, data, out, report)
-        except UserError:
-            raise
-        except Exception as error:  # Recorded with its traceback, and the exit code says so.
-            message = f"{type(error).__name__}: {error}"
-            runs.write_json(
-                run / "failed.json", {"error": message, "traceback": traceback.format_exc()}
-            )
-            failed.append(cell)
-            watcher.cell_failed(cell, message)
-        else:
-            (run / "failed.json").unlink(missing_ok=True)
-            watcher.cell_finished(cell, result)
-            runs.write_tables(out)
-        # Compiled steps of a cell are of no use to the next one, and hold memory.
-        jax.clear_caches()
+    failed: list[Cell] = []
+    waiting = jobs
+    while waiting:
+        held = []
+        for job, outcome in execute(waiting, watcher):
+            match outcome.kind:
+                case "held":
+                    held.append(job)
+                case "before":
+                    watcher.cell_skipped(job.cell)
+                case "failed":
+                    assert outcome.error is not None
+                    failed.append(job.cell)
+                    watcher.cell_failed(job.cell, outcome.error)
+                case "finished":
+                    assert outcome.result is not None
+                    watcher.cell_finished(job.cell, outcome.result)
+                    runs.write_tables(out)
+        if len(held) == len(waiting):
+            break
+        waiting = held
+    for job in waiting:
+        watcher.cell_left(job.cell)
     runs.write_tables(out)
     return failed

@@ -23,6 +23,7 @@ from crnn_jax.datasets import PreparedSet
 from crnn_jax.metrics import TagScores, score_tags
 from crnn_jax.models import build
 from crnn_jax.pipeline import Batch, evaluation_batches, frames_of, training_batches
+from crnn_jax.signals import Terminated
 
 
 class Diverged(Exception):
@@ -185,11 +186,15 @@ def compile_steps(
         donate_argnums=0,
     )
     evaluate = evaluation_step(model_config, mesh)
-    compiled_train = train.lower(state, batch).compile()
+    traced = train.trace(state, batch)
+    compiled_train = traced.lower().compile()
     compiled_evaluate = evaluate.lower(state.variables, batch["log_mel"]).compile()
     compile_s = time.perf_counter() - start
-    # Both are those of one device's rows.
-    flops = compiled_train.cost_analysis()["flops"] * mesh.size / config.batch_size
+    # Counted on the plain operations, as every platform but the CPU gets them: what minimal
+    # filtering saves is not to be counted as work not done, and XLA counts a loop's body once.
+    # As the memory, those of one device's rows.
+    plain_flops = traced.lower(lowering_platforms=("tpu",)).cost_analysis()["flops"]
+    flops = plain_flops * mesh.size / config.batch_size
     memory = compiled_train.memory_analysis()
     peak_memory = (
         memory.argument_size_in_bytes
@@ -221,14 +226,25 @@ def predict(
     mesh: Mesh,
 ) -> tuple[Float[np.ndarray, "examples tags"], Int[np.ndarray, "examples tags"]]:
     """Logits and targets of a whole split, in its stored order; the short last batch included."""
+    process, n_processes = jax.process_index(), jax.process_count()
+    reader = evaluation_batches(data, split, config, process=process, n_processes=n_processes)
+    rows = config.batch_size // n_processes
+    frames = frames_of(data.mel, config.clip_seconds)
+    # What a process reads whose rows of the last batch are all past the end. It takes part all the
+    # same: the others' arrays are gathered with it.
+    nothing = Batch(
+        log_mel=np.zeros((0, data.mel.n_mels, frames), np.float16),
+        tags=np.zeros((0, len(data.tag_names)), np.uint8),
+    )
+    n_examples = data.n_examples[split]
     logits, targets = [], []
-    for batch in evaluation_batches(data, split, config):
-        rows = len(batch["tags"])
-        log_mel = parallel.pad_rows(batch["log_mel"], config.batch_size)
-        outputs = evaluate(variables, parallel.put_batch(mesh, log_mel))
-        logits.append(np.asarray(outputs)[:rows])
-        targets.append(batch["tags"])
-    return np.concatenate(logits), np.concatenate(targets)
+    for _ in range(math.ceil(n_examples / config.batch_size)):
+        batch = next(reader, nothing)
+        log_mel = parallel.put_batch(mesh, parallel.pad_rows(batch["log_mel"], rows))
+        logits.append(parallel.gather(evaluate(variables, log_mel)))
+        targets.append(parallel.gather(parallel.pad_rows(batch["tags"], rows)))
+    # The rows that were made up are the last ones.
+    return np.concatenate(logits)[:n_examples], np.concatenate(targets)[:n_examples]
 
 
 @dataclasses.dataclass
@@ -317,6 +333,7 @@ def fit(
     *,
     on_step: Report,
     on_epoch: Callable[[list[dict[str, Any]]], None],
+    stop_requested: Callable[[], bool] = lambda: False,
 ) -> Fitted:
     """Train until epochs, patience or time run out, and score the best parameters.
 
@@ -335,7 +352,9 @@ def fit(
     on_step
         Told of every step.
     on_epoch
-        Given the whole history after every epoch.
+        Given the whole history after every epoch, and when a run goes on.
+    stop_requested
+        Asked after every step; if so, a snapshot is written and the run left.
 
     Raises
     ------
@@ -343,11 +362,15 @@ def fit(
         If the devices do not divide the batch size, or the training split does not fill one batch.
     Diverged
         If the loss or a gradient stops being a finite number.
+    Terminated
+        If a stop was requested: the same call goes on from there.
     """
     mesh = parallel.batch_mesh()
     parallel.check_batch_size(config.batch_size, mesh)
     frames = frames_of(data.mel, config.clip_seconds)
-    reader, steps_per_epoch = training_batches(data, config, seed)
+    reader, steps_per_epoch = training_batches(
+        data, config, seed, process=jax.process_index(), n_processes=jax.process_count()
+    )
     compiled, state = compile_steps(model_config, config, seed, frames, mesh)
 
     progress = Progress()
@@ -357,6 +380,8 @@ def fit(
         state, best = restored[0].state, restored[0].best
         progress = Progress(**restored[1])
         reader.set_state(progress.reader)
+        if progress.history:
+            on_epoch(progress.history)
     last_save = time.perf_counter()
 
     def save() -> None:
@@ -371,7 +396,9 @@ def fit(
         return time.perf_counter() - last_save > config.checkpoint_seconds
 
     def out_of_time() -> bool:
-        return config.max_train_seconds is not None and progress.train_s >= config.max_train_seconds
+        if config.max_train_seconds is None:
+            return False
+        return parallel.agree(progress.train_s >= config.max_train_seconds)[0]
 
     unsettled: list[dict[str, Array]] = []
 
@@ -400,11 +427,14 @@ def fit(
             unsettled.append(metrics)
             progress.step += 1
             progress.steps_in_epoch += 1
-            if due := save_is_due():
+            stop, due = parallel.agree(stop_requested(), save_is_due())
+            if stop or due:
                 settle()
             progress.train_s += time.perf_counter() - start
-            if due:
+            if stop or due:
                 save()
+            if stop:
+                raise Terminated
             start = time.perf_counter()
         settle()
         progress.train_s += time.perf_counter() - start
@@ -436,8 +466,11 @@ def fit(
             progress.ended_by = "patience"
         progress.loss_sum, progress.steps_in_epoch = 0.0, 0
         on_epoch(progress.history)
-        if progress.ended_by or save_is_due():
+        stop, due = parallel.agree(stop_requested(), save_is_due())
+        if stop or due or progress.ended_by:
             save()
+        if stop:
+            raise Terminated
 
     start = time.perf_counter()
     scored = {}

@@ -1,6 +1,6 @@
 """The demo: what the study looks like, in a few minutes on two CPU cores.
 
-Synthesised music instead of the Million Song Dataset, clips of 6 s instead of 29 s, two small
+Synthesised music instead of the Million Song Dataset, clips of 4 s instead of 29 s, two small
 sizes, and a handful of epochs. Expect every network above 0.6 and the best above 0.8 in macro
 test AUC. Too small to say which architecture is the best one; `memory_controlled` says that.
 
@@ -12,10 +12,10 @@ from crnn_jax.config import DataConfig, MelConfig, SweepConfig, TrainConfig
 
 SWEEP = SweepConfig(
     archs=("conv1d", "conv2d", "crnn"),
-    targets=(25_000, 100_000),
+    targets=(25_000, 60_000),
     rules=("uniform",),
     seeds=(0,),
     extra_cells=(("crnn", 25_000, "sqrt", 0),),
-    data=DataConfig(dataset="synthetic", n_examples=1300, mel=MelConfig(clip_seconds=6.0)),
-    train=TrainConfig(epochs=8, batch_size=16, learning_rate=2e-3, max_train_seconds=30.0),
+    data=DataConfig(dataset="synthetic", n_examples=1300, mel=MelConfig(clip_seconds=4.0)),
+    train=TrainConfig(epochs=8, batch_size=8, learning_rate=1e-2, max_train_seconds=45.0),
 )

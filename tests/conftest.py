@@ -12,6 +12,7 @@ from crnn_jax.budget import Budget
 from crnn_jax.config import DataConfig, MelConfig, SweepConfig, TrainConfig
 from crnn_jax.datasets import PreparedSet, prepare
 from crnn_jax.sweep import Cell, sweep
+from tests.commands import Commands, finish
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -52,6 +53,7 @@ class Log:
     skipped: list[str] = dataclasses.field(default_factory=list)
     finished: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
+    left: list[str] = dataclasses.field(default_factory=list)
     fractions: list[float] = dataclasses.field(default_factory=list)
 
     def cell_started(self, cell: Cell, budget: Budget) -> None:
@@ -68,6 +70,9 @@ class Log:
 
     def cell_failed(self, cell: Cell, error: str) -> None:
         self.failed[cell.name] = error
+
+    def cell_left(self, cell: Cell) -> None:
+        self.left.append(cell.name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,3 +94,19 @@ def small_sweep(small_set: PreparedSet, tmp_path_factory: pytest.TempPathFactory
     log = Log()
     assert sweep(STUDY, small_set, out, log) == []
     return SweptFolder(STUDY, out, log)
+
+
+@pytest.fixture(scope="session")
+def commands(small_set: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> Commands:
+    """Sweeps of small networks in processes of their own, compiled once for all of them."""
+    return Commands(small_set.path, tmp_path_factory.mktemp("caches"))
+
+
+@pytest.fixture(scope="session")
+def swept_by_two(
+    commands: Commands, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[tuple[int, str, str]]]:
+    """Two processes' sweep of three seeds, never stopped: its folder, and what each said."""
+    out = tmp_path_factory.mktemp("by_two")
+    both = [commands.start(out, seeds=3) for _ in range(2)]
+    return out, [finish(process) for process in both]

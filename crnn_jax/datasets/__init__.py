@@ -3,8 +3,11 @@
 `prepare` makes a set if it is not there yet; `open_set` opens a prepared one.
 """
 
+import collections
+import csv
 import dataclasses
 import importlib
+import io
 import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
 BUILDERS = {
     "synthetic": "crnn_jax.datasets.synthetic:Synthetic",
     "folder": "crnn_jax.datasets.folder:Folder",
+    "msd": "crnn_jax.datasets.msd:Msd",
+    "magnatagatune": "crnn_jax.datasets.magnatagatune:MagnaTagATune",
+    "jamendo": "crnn_jax.datasets.jamendo:Jamendo",
 }
 
 
@@ -61,13 +67,24 @@ class PreparedSet:
         Raises
         ------
         UserError
-            If there is no such split.
+            If there is no such split, or the set is not on a local disk: ArrayRecord reads local
+            files only.
         """
         import tensorflow_datasets as tfds
 
+        if "://" in self.path:
+            raise UserError(
+                f"{self.path}: not on a local disk; copy the folder to one, give the copy"
+            )
         if split not in self.n_examples:
             raise UserError(f"split `{split}`: {self.path} has {', '.join(self.n_examples)}")
         return tfds.builder_from_directory(self.path).as_data_source(split)
+
+    def rejected_by_reason(self) -> dict[str, int]:
+        """How many files could not be used for which reason, the most frequent reason first."""
+        text = (epath.Path(self.path) / "rejected.csv").read_text()
+        rows = csv.DictReader(io.StringIO(text, newline=""))
+        return dict(collections.Counter(row["reason"] for row in rows).most_common())
 
 
 def open_set(path: str | os.PathLike) -> PreparedSet:

@@ -20,8 +20,10 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import tempfile
 import threading
 import types
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -132,15 +134,30 @@ def make_shard(task: ShardTask) -> ShardResult:
     shard with a result is whole. A shard that is there already is not made again.
     """
     path = epath.Path(task.path)
-    result_path = path.with_suffix(".json")
-    if result_path.exists():
-        return _result_from_json(result_path.read_text())
+    finished = finished_shard(path)
+    if finished is not None:
+        return finished
+    # A cluster may give one shard to two machines at once: the last one replaces the same bytes.
+    temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
+    if "://" not in task.path:
+        result = _write_records(task, temporary)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            # ArrayRecord writes local files only.
+            written = epath.Path(folder) / path.name
+            result = _write_records(task, written)
+            written.copy(temporary)
+    temporary.replace(path)
+    temporary.write_text(json.dumps(dataclasses.asdict(result)))
+    temporary.replace(path.with_suffix(".json"))
+    return result
 
+
+def _write_records(task: ShardTask, path: epath.Path) -> ShardResult:
     shape = features(task.mel, task.n_tags)
     serializer = example_serializer.ExampleSerializer(shape.get_serialized_info())
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     # One record a group: the order of reading is random.
-    writer = ArrayRecordWriter(os.fspath(temporary), "group_size:1")
+    writer = ArrayRecordWriter(os.fspath(path), "group_size:1")
     n_examples, n_bytes = 0, 0
     tag_counts = np.zeros(task.n_tags, int)
     rejected = []
@@ -168,13 +185,14 @@ def make_shard(task: ShardTask) -> ShardResult:
         n_bytes += len(record)
         tag_counts += tags
     writer.close()
-    temporary.replace(path)
-
     counts = tuple(int(count) for count in tag_counts)
-    result = ShardResult(task.split, task.path, n_examples, n_bytes, counts, tuple(rejected))
-    temporary.write_text(json.dumps(dataclasses.asdict(result)))
-    temporary.replace(result_path)
-    return result
+    return ShardResult(task.split, task.path, n_examples, n_bytes, counts, tuple(rejected))
+
+
+def finished_shard(path: epath.Path) -> ShardResult | None:
+    """What is known of a shard, or None if it is not there or not whole."""
+    result_path = path.with_suffix(".json")
+    return _result_from_json(result_path.read_text()) if result_path.exists() else None
 
 
 def _result_from_json(text: str) -> ShardResult:
@@ -287,6 +305,9 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             If it cannot be used.
         """
 
+    def check_audio(self) -> None:
+        """Called before the first shard: raise a UserError if no audio is where it should be."""
+
     def _info(self) -> tfds.core.DatasetInfo:
         metadata = {
             "tag_names": self._collection.tag_names,
@@ -331,6 +352,7 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
         """TFDS's hook: fill `data_path`, by now a temporary folder, and set the splits."""
+        self.check_audio()
         staging = self._staging_folder()
         staging.mkdir(parents=True, exist_ok=True)
         tasks = self.shard_tasks(staging)
@@ -398,7 +420,9 @@ def _mel_suffix(mel: MelConfig) -> str:
     """Tells sets with another log-mel than the paper's apart."""
     if mel == MelConfig():
         return ""
-    digest = hashlib.sha256(repr(dataclasses.astuple(mel)).encode()).hexdigest()
+    # As floats: 4 s and 4.0 s are the same length.
+    numbers = [float(value) for value in dataclasses.astuple(mel)]
+    digest = hashlib.sha256(repr(numbers).encode()).hexdigest()
     return f"-{mel.clip_seconds:g}s-{digest[:6]}"
 
 

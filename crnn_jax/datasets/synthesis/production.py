@@ -16,7 +16,7 @@ Signal = Float[np.ndarray, "samples"]
 
 RELEASE_SECONDS = 0.04
 TUNING_CENTS = 30.0  # largest deviation of an ensemble from 440 Hz
-LEVELS_DB = {"lead": 0.0, "chords": 1.0, "bass": -3.0, "drums": 3.0}
+LEVELS_DB = {"lead": 0.0, "chords": 4.0, "bass": -3.0, "drums": 3.0}
 MIX_DB = 2.0  # largest deviation from these levels
 BRIGHTNESS_CORNER = 1200.0  # Hz
 PEAK_DB = (-20.0, -0.5)  # range of the finished clip's peak, dB relative to full scale

@@ -1,0 +1,190 @@
+"""How long a training step takes, where its time goes, and how that compares.
+
+Every candidate (our network; with ``--against torch`` its PyTorch twin in both memory layouts)
+lives in a process of its own, with its own threads and memory, and the candidates take turns,
+A B A B: the machine's moods meet all of them alike. What is compared is the median of the turns.
+"""
+
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from crnn_jax.budget import solve
+from crnn_jax.config import BenchmarkConfig, MelConfig
+from crnn_jax.errors import UserError
+
+Candidate = Literal["jax", "torch contiguous", "torch channels_last"]
+TORCH: tuple[Candidate, ...] = ("torch contiguous", "torch channels_last")
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """Wall times of one thing, in s a step."""
+
+    median: float
+    fastest: float
+    slowest: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> "Timing":
+        """Of single measurements."""
+        return cls(statistics.median(seconds), min(seconds), max(seconds))
+
+
+class Contestant:
+    """A candidate's process (`crnn_jax.benchmark_worker`), asked in lines of JSON."""
+
+    def __init__(self, candidate: Candidate, setup: dict[str, Any]):
+        self._process = subprocess.Popen(
+            # PyTorch warns of the copy that SAME padding with four taps costs it, at every start.
+            [sys.executable, "-W", "ignore::UserWarning", "-m", "crnn_jax.benchmark_worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.ready = self.ask({"candidate": candidate, **setup})
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Send a request and wait for its answer.
+
+        Raises
+        ------
+        RuntimeError
+            If the process has ended; its own words are on standard error.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"the benchmark's process ended with {self._process.wait()}")
+        return json.loads(answer)
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
+    """Time one network.
+
+    Returns
+    -------
+    dict
+        ``arch``, ``target``, ``rule``, ``params``, ``batch``, ``precision``, ``frames``,
+        ``device``; ``compile_s`` (both steps, without the persistent cache); ``step_s`` and
+        ``forward_s`` (median of a training step and of a prediction, in s) with ``_fastest`` and
+        ``_slowest``; ``samples_per_s``, ``seconds_per_2500_samples``; ``input_wait_s`` (waiting
+        for a batch, a step, while training from disk); ``flops_per_sample``, ``gflops`` (achieved
+        rate in GFLOP/s) and ``matmul_gflops`` (of a large float32 matrix product in the same
+        process); ``peak_memory_bytes`` of the process while steps run (on Linux; elsewhere
+        compilation is in it). With ``against``: ``torch_step_s``,
+        ``torch_forward_s`` (the faster layout's), ``torch_layout``, ``torch_peak_memory_bytes``,
+        ``step_ratio`` and ``forward_ratio`` (PyTorch's time over ours).
+
+    Raises
+    ------
+    UserError
+        If the target cannot be reached, or PyTorch is asked for and not installed.
+    """
+    budget = solve(config.arch, config.rule, config.target)
+    frames = dataclasses.replace(MelConfig(), clip_seconds=config.clip_seconds).frames
+    setup = {
+        "arch": config.arch,
+        "widths": budget.widths,
+        "batch": config.batch,
+        "frames": frames,
+        "precision": config.precision,
+    }
+    candidates: tuple[Candidate, ...] = ("jax",)
+    if config.against == "torch":
+        if importlib.util.find_spec("torch") is None:
+            raise UserError("--against torch: not installed; pip install 'crnn_jax[bench]'")
+        candidates = (*candidates, *TORCH)
+    with _contest(candidates, setup) as contestants:
+        times: dict[tuple[Candidate, str], list[float]] = {}
+        for _ in range(config.rounds):
+            for name, contestant in contestants.items():
+                for what in ("step", "forward"):
+                    answer = contestant.ask({"do": what, "times": config.steps})
+                    times.setdefault((name, what), []).extend(answer["seconds"])
+        # Memory first: what is asked after it is not part of a step.
+        peaks = {n: c.ask({"do": "memory"})["peak_memory_bytes"] for n, c in contestants.items()}
+        rate = contestants["jax"].ask({"do": "matmul"})["gflops"]
+        input_wait = contestants["jax"].ask({"do": "input"})["input_wait_s"]
+
+    timings = {key: Timing.of(seconds) for key, seconds in times.items()}
+    step, forward = timings["jax", "step"], timings["jax", "forward"]
+    ready = contestants["jax"].ready
+    report: dict[str, Any] = {
+        "arch": config.arch,
+        "target": config.target,
+        "rule": config.rule,
+        "params": budget.params,
+        "batch": config.batch,
+        "precision": config.precision,
+        "frames": frames,
+        "device": f"{ready['device']}, {os.cpu_count()} cores, {_processor()}",
+        "compile_s": ready["compile_s"],
+        "step_s": step.median,
+        "step_s_fastest": step.fastest,
+        "step_s_slowest": step.slowest,
+        "forward_s": forward.median,
+        "forward_s_fastest": forward.fastest,
+        "forward_s_slowest": forward.slowest,
+        "samples_per_s": config.batch / step.median,
+        "seconds_per_2500_samples": 2500 * step.median / config.batch,
+        "input_wait_s": input_wait,
+        "flops_per_sample": ready["flops_per_sample"],
+        "gflops": ready["flops_per_sample"] * config.batch / step.median / 1e9,
+        "matmul_gflops": rate,
+        "peak_memory_bytes": peaks["jax"],
+    }
+    if config.against == "torch":
+        layout = min(TORCH, key=lambda name: timings[name, "step"].median)
+        torch_forward = min(timings[name, "forward"].median for name in TORCH)
+        report |= {
+            "torch_layout": layout.removeprefix("torch "),
+            "torch_step_s": timings[layout, "step"].median,
+            "torch_forward_s": torch_forward,
+            "torch_peak_memory_bytes": peaks[layout],
+            "step_ratio": timings[layout, "step"].median / step.median,
+            "forward_ratio": torch_forward / forward.median,
+        }
+    return report
+
+
+@contextlib.contextmanager
+def _contest(
+    candidates: Sequence[Candidate], setup: dict[str, Any]
+) -> Iterator[dict[Candidate, Contestant]]:
+    """The candidates' processes, ready to go."""
+    contestants: dict[Candidate, Contestant] = {}
+    try:
+        for candidate in candidates:
+            contestants[candidate] = Contestant(candidate, setup)
+        yield contestants
+    finally:
+        for contestant in contestants.values():
+            contestant.close()
+
+
+def _processor() -> str:
+    """Name of the processor, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except FileNotFoundError:
+        return platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -1,0 +1,145 @@
+"""Training time of every architecture and size, beside PyTorch's where that is installed.
+
+For each cell: seconds a step and per 2,500 samples (the paper's unit), the achieved rate against
+that of a large matrix product in the same run, and PyTorch's time over ours. Writes
+``training_time.csv`` and a figure after every cell; cells that are in the CSV are not timed again.
+
+    python experiments/training_time.py --out runs/training_time
+    python experiments/training_time.py --out runs/training_time --against torch
+"""
+
+import csv
+import dataclasses
+import io
+import itertools
+from typing import Any, Literal
+
+import tyro
+from etils import epath
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from crnn_jax import runs
+from crnn_jax.benchmark import benchmark
+from crnn_jax.config import PAPER_TARGETS, Architecture, BenchmarkConfig
+from crnn_jax.plots import (
+    ARCHITECTURE_LOOKS,
+    COLUMN_WIDTH,
+    new_figure,
+    parameter_label,
+    style,
+    write_figure,
+)
+
+ARCHS: tuple[Architecture, ...] = ("conv1d", "conv2d", "crnn")
+BATCHES = (8, 16)
+KEY = ("arch", "target", "batch", "precision")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingTime:
+    """Time every architecture at every size.
+
+    Attributes
+    ----------
+    out
+        Folder of ``training_time.csv`` and the figure.
+    against
+        What to compare with.
+    archs
+        Architectures.
+    targets
+        Sizes.
+    batches
+        Clips of a step.
+    rounds
+        Turns of each candidate.
+    """
+
+    out: str
+    against: Literal["torch"] | None = None
+    archs: tuple[Architecture, ...] = ARCHS
+    targets: tuple[int, ...] = PAPER_TARGETS
+    batches: tuple[int, ...] = BATCHES
+    rounds: int = 3
+
+
+def read_rows(path: epath.Path) -> list[dict[str, Any]]:
+    """Rows of an earlier call."""
+    if not path.exists():
+        return []
+    return list(csv.DictReader(io.StringIO(path.read_text())))
+
+
+def write_rows(path: epath.Path, rows: list[dict[str, Any]]) -> None:
+    """All rows, under the columns of the last one."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[-1]), lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    runs.write_text(path, text.getvalue())
+
+
+def draw(rows: list[dict[str, Any]]) -> Figure:
+    """Time a clip against parameters and, where there is a comparison, PyTorch's time over it."""
+    compared = all(row.get("step_ratio") for row in rows)
+    batches = sorted({int(row["batch"]) for row in rows})
+    with style():
+        figure = new_figure(COLUMN_WIDTH, 4.6 if compared else 2.6)
+        panels = list(figure.subplots(2 if compared else 1, 1, sharex=True, squeeze=False)[:, 0])
+        for (arch, look), batch in itertools.product(ARCHITECTURE_LOOKS.items(), batches):
+            cells = [row for row in rows if (row["arch"], int(row["batch"])) == (arch, batch)]
+            cells.sort(key=lambda row: int(row["params"]))
+            params = [int(row["params"]) for row in cells]
+            looks = {
+                "color": look.colour,
+                "marker": look.marker,
+                "linestyle": "-" if batch == batches[-1] else (0, (4, 2)),
+                "label": f"{look.name}, batch {batch}",
+            }
+            times = [1e3 * float(row["step_s"]) / batch for row in cells]
+            panels[0].plot(params, times, **looks)
+            if compared:
+                panels[1].plot(params, [float(row["step_ratio"]) for row in cells], **looks)
+        panels[0].set(xscale="log", yscale="log", ylabel="Training step (ms a clip)")
+        targets = sorted({int(row["target"]) for row in rows})
+        panels[-1].xaxis.set_major_locator(FixedLocator(targets))
+        panels[-1].xaxis.set_minor_locator(NullLocator())
+        panels[-1].xaxis.set_major_formatter(lambda value, _: parameter_label(value))
+        panels[-1].set_xlabel("Trainable parameters")
+        if compared:
+            panels[1].set_ylabel("PyTorch's time / ours")
+            panels[1].axhline(1.0, color="0.35", linewidth=0.8)
+            panels[1].set_ylim(bottom=0)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=min(3, len(labels)))
+    return figure
+
+
+def main(config: TrainingTime) -> None:
+    """Time what is not in the table yet."""
+    out = epath.Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    table = out / "training_time.csv"
+    rows = read_rows(table)
+    done = {tuple(str(row[key]) for key in KEY) for row in rows}
+    for batch, target, arch in itertools.product(config.batches, config.targets, config.archs):
+        cell = BenchmarkConfig(
+            arch, target, batch=batch, rounds=config.rounds, against=config.against
+        )
+        if (arch, str(target), str(batch), cell.precision) in done:
+            continue
+        row = benchmark(cell)
+        rows.append(row)
+        write_rows(table, rows)
+        ratio = f", PyTorch × {row['step_ratio']:.2f}" if "step_ratio" in row else ""
+        print(
+            f"{arch} {target:,} batch {batch}: {1e3 * row['step_s'] / batch:.1f} ms a clip, "
+            f"{row['gflops']:.0f} of {row['matmul_gflops']:.0f} GFLOP/s{ratio}"
+        )
+    for path in write_figure(draw(read_rows(table)), out / "figures", "training_time"):
+        print(path)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(TrainingTime, description=__doc__))

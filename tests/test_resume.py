@@ -1,0 +1,185 @@
+"""A run killed at any moment goes on; two processes on one folder share the work."""
+
+import csv
+import json
+import multiprocessing
+import shutil
+import signal
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from etils import epath
+
+from crnn_jax import runs
+from crnn_jax.checkpoints import OrbaxCheckpoints
+from crnn_jax.errors import UserError
+from crnn_jax.sweep import sweep
+from crnn_jax.training import Snapshot, TrainState
+from tests.commands import finish, kill, numbers, parameters, snapshots, wait_until
+from tests.conftest import STUDY, Log
+from tests.test_runs import a_result
+
+CELL = "conv1d-4000-uniform-seed0"
+
+
+def test_killed_and_terminated_ends_with_the_same_bits(commands, swept_by_two, tmp_path):
+    run = tmp_path / CELL
+    process = commands.start(tmp_path)
+    wait_until(lambda: len(snapshots(run)) >= 2, process)
+    process.send_signal(signal.SIGTERM)
+    code, _, err = finish(process)
+    assert (code, err) == (143, "crnn-jax: terminated; the same command goes on where it was\n")
+    assert not (run / "failed.json").exists()
+    before = snapshots(run)[-1]
+
+    process = commands.start(tmp_path)
+    wait_until(lambda: snapshots(run)[-1] >= before + 3, process)
+    kill(process)
+    assert not (run / "result.json").exists()
+    # What a power cut may leave: a last snapshot cut short, lines of a history, a half-written file.
+    before = snapshots(run)[-1]
+    (run / "checkpoints" / str(before) / "progress" / "metadata").write_text("{")
+    (run / "metrics.jsonl").write_text('{"epoch": 1, "st')
+    (run / ".config.json.elsewhere-1.tmp").write_text("{")
+
+    code, _, err = finish(commands.start(tmp_path))
+    assert code == 0, err
+    assert f"{before}: cannot be read" in err
+    assert err.count("\n") == 1
+    whole = swept_by_two[0] / CELL
+    assert numbers(run) == numbers(whole)
+    assert list(parameters(run)) == list(parameters(whole))
+    epochs = [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").open()]
+    assert epochs == [1, 2, 3]
+    assert not list(run.glob(".*"))
+
+
+def test_two_processes_share_a_sweep(swept_by_two):
+    out, said = swept_by_two
+    assert [code for code, _, _ in said] == [0, 0], said
+    for seed in range(3):
+        name = f"conv1d-4000-uniform-seed{seed}"
+        trained = [f"{name}: test AUC" in text for _, text, _ in said]
+        assert sorted(trained) == [False, True], "run by none, or by both"
+        other = said[trained.index(False)][1]
+        assert f"{name}: finished before" in other or f"{name}: left to the other" in other
+    with (out / "results.csv").open() as file:
+        assert sorted(row["seed"] for row in csv.DictReader(file)) == ["0", "1", "2"]
+
+
+def a_snapshot(value):
+    tree = {"kernel": jnp.full((30, 40), value, jnp.float32)}
+    state = TrainState(jnp.int32(0), tree, tree, tree, jnp.zeros(2, jnp.uint32))
+    return Snapshot(state, tree)
+
+
+@pytest.fixture(scope="module")
+def three_snapshots(tmp_path_factory):
+    folder = epath.Path(tmp_path_factory.mktemp("snapshots"))
+    with OrbaxCheckpoints(folder) as checkpoints:
+        for value in range(3):
+            checkpoints.save(a_snapshot(value), {"value": value})
+    return folder
+
+
+def damages():
+    def cut(path):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    def empty(path):
+        path.write_bytes(b"")
+
+    def change(path):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        path.write_bytes(content)
+
+    return [cut, empty, change]
+
+
+@pytest.mark.parametrize("damage", damages(), ids=lambda damage: damage.__name__)
+def test_no_damage_to_a_snapshot_gives_wrong_numbers(three_snapshots, tmp_path, damage):
+    """Each file of the newest snapshot is damaged in turn: it is read rightly, or not used."""
+    names = [p.relative_to(three_snapshots) for p in three_snapshots.rglob("*") if p.is_file()]
+    newest = sorted(name for name in names if name.parts[0] == "2")
+    set_aside = 0
+    # The marks of completion are empty words to a reader; the rest are arrays and their places.
+    for number, name in enumerate(n for n in newest if n.name != "commit_success.txt"):
+        copy = epath.Path(tmp_path / str(number))
+        shutil.copytree(three_snapshots, copy)
+        damage(copy / name)
+        with OrbaxCheckpoints(copy) as checkpoints, warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            snapshot, progress = checkpoints.restore(a_snapshot(9))
+        set_aside += progress["value"] == 1
+        assert [progress["value"] == 1] == [bool(said)]
+        assert (copy / "2.unreadable").exists() == (progress["value"] == 1)
+        for leaf in jax.tree.leaves((snapshot.state.params, snapshot.best)):
+            assert np.all(np.asarray(leaf) == progress["value"])
+    assert set_aside >= 4
+
+
+def test_a_run_with_no_readable_snapshot_begins_again(three_snapshots, tmp_path):
+    copy = epath.Path(tmp_path / "copy")
+    shutil.copytree(three_snapshots, copy)
+    for step in (1, 2):
+        (copy / str(step) / "progress" / "metadata").unlink()
+    with OrbaxCheckpoints(copy) as checkpoints:
+        with pytest.warns(UserWarning, match="cannot be read"):
+            assert checkpoints.restore(a_snapshot(9)) is None
+        checkpoints.save(a_snapshot(5), {"value": 5})
+        assert checkpoints.restore(a_snapshot(9))[1] == {"value": 5}
+
+
+def test_a_result_cut_short_is_made_again(small_sweep, small_set, tmp_path):
+    out = epath.Path(tmp_path / "copy")
+    shutil.copytree(small_sweep.out, out)
+    result = out / CELL / "result.json"
+    text = result.read_text()
+    result.write_text(text[: len(text) // 2])
+    log = Log()
+    with pytest.warns(UserWarning, match="not whole"):
+        assert sweep(STUDY, small_set, out, log) == []
+    assert list(log.finished) == [CELL]
+    assert numbers(out / CELL) == numbers(small_sweep.out / CELL)
+
+
+def test_a_configuration_cut_short_is_told(tmp_path):
+    run = epath.Path(tmp_path / "cell")
+    runs.claim_folder(run, {"seed": 0})
+    (run / "config.json").write_text('{"se')
+    with pytest.raises(UserError, match="config.json: not whole; delete"):
+        runs.claim_folder(run, {"seed": 0})
+
+
+def test_a_folder_is_held_by_one(tmp_path):
+    run = epath.Path(tmp_path / "cell")
+    with runs.hold(run) as first, runs.hold(run) as second:
+        assert (first, second) == (True, False)
+    with runs.hold(run) as again:
+        assert again
+
+
+def write_many(out, arch, turns):
+    for _ in range(turns):
+        runs.write_json(out / arch / "result.json", a_result(arch=arch))
+        runs.write_tables(out)
+
+
+def test_tables_of_several_writers_have_every_result(tmp_path):
+    out = epath.Path(tmp_path)
+    archs = ("conv1d", "conv2d", "crnn")
+    for arch in archs:
+        (out / arch).mkdir()
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=write_many, args=(out, arch, 20)) for arch in archs]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    with (out / "results.csv").open() as file:
+        assert [row["arch"] for row in csv.DictReader(file)] == sorted(archs)
