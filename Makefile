@@ -10,7 +10,7 @@ sweep: $(VENV)/installed
 	$(BIN)/crnn-jax sweep experiments/demo.py --out runs/demo
 
 test: $(VENV)/installed-test
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff format --check .

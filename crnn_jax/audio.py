@@ -27,7 +27,7 @@ from crnn_jax.config import MelConfig
 PREROLL_SECONDS = 2.2
 # The resampler's filter reaches 12 ms to either side at rates of 8 kHz and more.
 FILTER_SECONDS = 0.1
-# Of one read. Where a file breaks off, up to this much of what still decodes is lost.
+# Samples of one read. Where a file breaks off, fewer than this that would still decode are lost.
 READ_FRAMES = 2**16
 STREAM_SECONDS = 10.0
 # Spectra computed at a time: they, and what they are made from, stay in the processor's cache.
@@ -293,19 +293,16 @@ def _decode_centre(
 
 def _count_frames(sound: _ForwardSound) -> int | None:
     """How many frames decode, or None if a look at the end of the file does not tell."""
-    # Where an MP3 does not say, libsndfile takes the number from the file's size and bit rate. At
-    # 44.1 kHz, with frames that differ by a byte, that is up to 0.5 % too many. The look is not
-    # shorter because a jump into the last block of a FLAC file, of up to 65 535 samples, can cost
-    # as much as to decode the whole.
-    for tail in (READ_FRAMES, sound.frames // 50):
-        try:
-            sound.seek(sound.frames - tail)
-        except soundfile.LibsndfileError:
-            return None
-        decoded = len(_read_mono(sound, tail))
-        if decoded:
-            return sound.frames - tail + decoded
-    return None
+    # Where an MP3 does not say, libsndfile takes the number from the file's size and bit rate: up
+    # to 0.5 % too many at 44.1 kHz, where frames differ by a byte. And a jump into the last block
+    # of a FLAC file, of up to 65 535 samples, can cost as much as to decode the whole.
+    start = max(0, sound.frames - READ_FRAMES)
+    try:
+        sound.seek(start)
+    except soundfile.LibsndfileError:
+        return None
+    rest = len(_read_mono(sound, READ_FRAMES))
+    return start + rest if rest else None
 
 
 def _resampled_chunks(

@@ -14,6 +14,7 @@ import os
 import re
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
@@ -804,12 +805,18 @@ def _one_line(box: str) -> str:
 DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
 
 
+def _warning_line(message: Warning | str, *_: object) -> str:
+    """A warning without the line of code that gave it."""
+    return f"crnn-jax: {message}\n"
+
+
 def main() -> None:
     """Entry point of ``crnn-jax``. Exit codes: 0, 1 a run failed, 2 the user's to mend."""
     try:
         command = _parse(sys.argv[1:] or ["--help"])
         # TFDS and Orbax tell their own doings as warnings; what matters raises.
         absl.logging.set_verbosity(absl.logging.ERROR)
+        warnings.formatwarning = _warning_line
         code = command.run()
     except UserError as error:
         print(f"crnn-jax: {error}", file=sys.stderr)

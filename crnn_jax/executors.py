@@ -6,6 +6,7 @@ All machines of the cluster see the sweep's folder and the data under the same p
 
 import json
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,15 @@ def on_ray(cluster: ClusterConfig) -> Executor:
             f"--resources {cluster.resources}: not a JSON object; give such as '{{\"GPU\": 1}}'"
         ) from error
     try:
-        ray.init(address=cluster.address, include_dashboard=False, log_to_driver=False)
+        with warnings.catch_warnings():
+            # JAX warns of forks; those of Ray become other programs at once.
+            warnings.filterwarnings("ignore", r"os\.fork\(\) was called")
+            ray.init(
+                address=cluster.address,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="error",
+            )
     except ConnectionError as error:
         raise UserError(f"--address {cluster.address}: no Ray cluster there") from error
     task = ray.remote(run_remotely).options(

@@ -184,7 +184,8 @@ def _draw_tag_shares(axes: Axes, data: PreparedSet) -> None:
     axes.set_title(f"Clips that have a tag: {train} (bars)", loc="left")
     axes.set_ylabel("clips (%)")
     handles = [
-        Line2D([], [], color=colour, linewidth=5, label=name) for name, colour in colour_of.items()
+        Line2D([], [], color=colour, alpha=0.5, linewidth=5, label=name)
+        for name, colour in colour_of.items()
     ]
     _legend_above(axes, [*handles, *axes.get_legend_handles_labels()[0]])
 

@@ -228,7 +228,7 @@ def run_cell(job: Job, on_progress: Callable[[float, str], None]) -> dict[str, A
     progress, compiled = fitted.progress, fitted.compiled
     n_train = min(train.max_examples or data.n_examples["train"], data.n_examples["train"])
     seconds_per_sample = progress.train_s / (progress.step * train.batch_size)
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     memory = device.memory_stats() or {}
     result = {
         **dataclasses.asdict(cell),
@@ -320,9 +320,11 @@ def attempt(job: Job, watcher: Watcher) -> Outcome:
 
 def _in_a_line(error: Exception, train: TrainConfig) -> str:
     """Why a cell failed, and what may help."""
+    import jax
+
     words = str(error).strip().partition("\n")[0]
     # XLA has no class of its own for it.
-    if "RESOURCE_EXHAUSTED" in words:
+    if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in words:
         return (
             f"out of memory with --batch-size {train.batch_size}: give a smaller one, or a shorter "
             f"--clip-seconds ({words})"

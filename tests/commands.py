@@ -16,7 +16,15 @@ import numpy as np
 from etils import epath
 
 from crnn_jax.checkpoints import load_variables
+from crnn_jax.config import SweepConfig, TrainConfig
 
+# What `Commands` starts, for one seed.
+STUDY = SweepConfig(
+    archs=("conv1d",),
+    targets=(4_000,),
+    train=TrainConfig(epochs=3, batch_size=8, clip_seconds=2.5, checkpoint_seconds=0.0),
+)
+CELL = "conv1d-4000-uniform-seed0"
 # What two runs of the same cell may differ in.
 TIMES = {
     *("compile_s", "train_s", "eval_s", "input_wait_s", "checkpoint_s", "samples_per_s"),
@@ -88,6 +96,11 @@ def snapshots(run: Path) -> list[int]:
     """Numbers of the finished snapshots."""
     names = (path.name for path in run.glob("checkpoints/*"))
     return sorted(int(name) for name in names if name.isdigit())
+
+
+def history(run: Path) -> list[dict[str, Any]]:
+    """The lines of ``metrics.jsonl``."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").open()]
 
 
 def numbers(run: Path) -> dict[str, Any]:

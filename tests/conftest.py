@@ -16,9 +16,10 @@ from tests.commands import Commands, finish
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Steps that several tests need are compiled by the first of them."""
-    parallel.keep_compiled(tmp_path_factory.mktemp("compiled"))
+def compiled_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> None:
+    """Steps that several tests need are compiled by the first of them, in whichever process."""
+    base = tmp_path_factory.getbasetemp()
+    parallel.keep_compiled((base if worker_id == "master" else base.parent) / "compiled")
 
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import example as example_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
@@ -27,6 +28,7 @@ def reference(x, kernel, window):
     return maxima, y.mean((0, 1, 2)), y.var((0, 1, 2))
 
 
+@functools.partial(jax.jit, static_argnums=(0, 3))
 def value_and_gradients(function, x, kernel, window, cotangents):
     """Maxima, mean and variance, and the gradients of their weighted sum to x and kernel."""
 
@@ -34,8 +36,7 @@ def value_and_gradients(function, x, kernel, window, cotangents):
         values = tuple(function(x, kernel, window))
         return sum((v * c).sum() for v, c in zip(values, cotangents, strict=True)), values
 
-    run = jax.jit(jax.value_and_grad(weighted, (0, 1), has_aux=True))
-    (_, values), gradients = run(x, kernel)
+    (_, values), gradients = jax.value_and_grad(weighted, (0, 1), has_aux=True)(x, kernel)
     return *values, *gradients
 
 
@@ -68,17 +69,15 @@ def assert_close(found, expected, tolerance=1e-5):
         assert np.linalg.norm(a - b) <= tolerance * np.linalg.norm(b)
 
 
-# Every layer of the three networks in small: its channels (one or several), taps and window.
+# The kinds of layer in the three networks, in small: one channel or several, each kind of tile,
+# windows that fill the output or leave some of it.
 LAYERS = {
     "conv1d first": ((2, 3, 26, 1), 5, (1, 4), (1, 4)),
     "conv1d second": ((2, 3, 23, 5), 4, (1, 4), (1, 5)),
-    "conv1d third": ((2, 3, 27, 5), 6, (1, 4), (1, 8)),
     "conv2d first": ((2, 8, 13, 1), 5, (3, 3), (2, 4)),
     "conv2d fourth": ((2, 8, 11, 5), 4, (3, 3), (3, 5)),
-    "crnn first": ((2, 8, 12, 1), 5, (3, 3), (2, 2)),
     "crnn second": ((2, 9, 12, 5), 7, (3, 3), (3, 3)),
     "crnn third": ((2, 8, 12, 5), 7, (3, 3), (4, 4)),
-    "all that is left": ((2, 4, 7, 5), 3, (3, 3), (4, 7)),
     "one place": ((2, 1, 1, 5), 3, (3, 3), (1, 1)),
     "two tiles a window": ((2, 9, 25, 3), 4, (3, 3), (4, 8)),
 }
@@ -90,16 +89,16 @@ def test_equals_lax_in_float64(layer):
     assert_close(value_and_gradients(convolution_max_pool, *arguments), in_float64(*arguments))
 
 
-@pytest.mark.parametrize("layer", ["conv1d first", "crnn second"])
-def test_equals_lax_in_float32(layer):
-    arguments = example(*LAYERS[layer])
+def test_equals_lax_in_float32():
+    arguments = example(*LAYERS["crnn second"])
     assert_close(
         value_and_gradients(convolution_max_pool, *arguments),
         value_and_gradients(reference, *arguments),
     )
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=2, deadline=None)
+@example_of(batch=1, mel=2, frames=9, channels=2, taps=(2, 5), pool=(2, 5), seed=0)
 @given(
     batch=st.integers(1, 3),
     mel=st.integers(1, 11),
@@ -119,10 +118,10 @@ def test_any_size(batch, mel, frames, channels, taps, pool, seed):
 
 
 def test_many_strips(monkeypatch):
-    """Strips of one row of tiles, of some rows, and of several images give the same."""
+    """Strips of one row of tiles or of some rows give the same as one of all images."""
     arguments = example((4, 18, 33, 4), 5, (3, 3), (3, 3))
     expected = in_float64(*arguments)
-    for strip_bytes in (0, 30_000, 100_000):
+    for strip_bytes in (0, 30_000):
         monkeypatch.setattr(ops, "STRIP_BYTES", strip_bytes)
         # A fresh function each time, so that nothing compiled before is used again.
         function = functools.partial(convolution_max_pool)
@@ -184,9 +183,12 @@ def test_vmap_over_kernels_and_over_both():
     examples = [example((2, 9, 12, 2), 3, (3, 3), (3, 3), seed) for seed in range(3)]
     window, cotangents = examples[0][2:]
     x, kernels = (np.stack([e[i] for e in examples]) for i in (0, 1))
-    both = functools.partial(value_and_gradients, convolution_max_pool)
-    mapped = jax.vmap(lambda x, kernel: both(x, kernel, window, cotangents))(x, kernels)
-    kernels_only = jax.vmap(lambda kernel: both(x[0], kernel, window, cotangents))(kernels)
+
+    def both(x, kernel):
+        return value_and_gradients(convolution_max_pool, x, kernel, window, cotangents)
+
+    mapped = jax.vmap(both)(x, kernels)
+    kernels_only = jax.vmap(both, (None, 0))(x[0], kernels)
     for i in range(3):
         assert_close([m[i] for m in mapped], in_float64(x[i], kernels[i], window, cotangents))
         assert_close([m[i] for m in kernels_only], in_float64(x[0], kernels[i], window, cotangents))

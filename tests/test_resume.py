@@ -1,11 +1,11 @@
 """A run killed at any moment goes on; two processes on one folder share the work."""
 
 import csv
-import json
 import multiprocessing
 import shutil
 import signal
 import warnings
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +18,19 @@ from crnn_jax.checkpoints import OrbaxCheckpoints
 from crnn_jax.errors import UserError
 from crnn_jax.sweep import sweep
 from crnn_jax.training import Snapshot, TrainState
-from tests.commands import finish, kill, numbers, parameters, snapshots, wait_until
-from tests.conftest import STUDY, Log
+from tests.commands import (
+    CELL,
+    STUDY,
+    finish,
+    history,
+    kill,
+    numbers,
+    parameters,
+    snapshots,
+    wait_until,
+)
+from tests.conftest import Log
 from tests.test_runs import a_result
-
-CELL = "conv1d-4000-uniform-seed0"
 
 
 def test_killed_and_terminated_ends_with_the_same_bits(commands, swept_by_two, tmp_path):
@@ -39,7 +47,7 @@ def test_killed_and_terminated_ends_with_the_same_bits(commands, swept_by_two, t
     wait_until(lambda: snapshots(run)[-1] >= before + 3, process)
     kill(process)
     assert not (run / "result.json").exists()
-    # What a power cut may leave: a last snapshot cut short, lines of a history, a half-written file.
+    # What a power cut may leave: a last snapshot and a history cut short, a half-written file.
     before = snapshots(run)[-1]
     (run / "checkpoints" / str(before) / "progress" / "metadata").write_text("{")
     (run / "metrics.jsonl").write_text('{"epoch": 1, "st')
@@ -52,8 +60,7 @@ def test_killed_and_terminated_ends_with_the_same_bits(commands, swept_by_two, t
     whole = swept_by_two[0] / CELL
     assert numbers(run) == numbers(whole)
     assert list(parameters(run)) == list(parameters(whole))
-    epochs = [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").open()]
-    assert epochs == [1, 2, 3]
+    assert [line["epoch"] for line in history(run)] == [1, 2, 3]
     assert not list(run.glob(".*"))
 
 
@@ -103,8 +110,8 @@ def damages():
 @pytest.mark.parametrize("damage", damages(), ids=lambda damage: damage.__name__)
 def test_no_damage_to_a_snapshot_gives_wrong_numbers(three_snapshots, tmp_path, damage):
     """Each file of the newest snapshot is damaged in turn: it is read rightly, or not used."""
-    names = [p.relative_to(three_snapshots) for p in three_snapshots.rglob("*") if p.is_file()]
-    newest = sorted(name for name in names if name.parts[0] == "2")
+    files = (path for path in Path(three_snapshots, "2").rglob("*") if path.is_file())
+    newest = sorted(path.relative_to(three_snapshots) for path in files)
     set_aside = 0
     # The marks of completion are empty words to a reader; the rest are arrays and their places.
     for number, name in enumerate(n for n in newest if n.name != "commit_success.txt"):
@@ -134,9 +141,9 @@ def test_a_run_with_no_readable_snapshot_begins_again(three_snapshots, tmp_path)
         assert checkpoints.restore(a_snapshot(9))[1] == {"value": 5}
 
 
-def test_a_result_cut_short_is_made_again(small_sweep, small_set, tmp_path):
+def test_a_result_cut_short_is_made_again(swept_by_two, small_set, tmp_path):
     out = epath.Path(tmp_path / "copy")
-    shutil.copytree(small_sweep.out, out)
+    shutil.copytree(swept_by_two[0], out)
     result = out / CELL / "result.json"
     text = result.read_text()
     result.write_text(text[: len(text) // 2])
@@ -144,7 +151,7 @@ def test_a_result_cut_short_is_made_again(small_sweep, small_set, tmp_path):
     with pytest.warns(UserWarning, match="not whole"):
         assert sweep(STUDY, small_set, out, log) == []
     assert list(log.finished) == [CELL]
-    assert numbers(out / CELL) == numbers(small_sweep.out / CELL)
+    assert numbers(out / CELL) == numbers(swept_by_two[0] / CELL)
 
 
 def test_a_configuration_cut_short_is_told(tmp_path):

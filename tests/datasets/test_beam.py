@@ -13,9 +13,6 @@ pytest.importorskip("apache_beam", reason="needs Apache Beam: pip install 'crnn_
 
 from crnn_jax.datasets.beam_engine import beam_engine
 
-# What Beam and what it imports say on their own account.
-pytestmark = pytest.mark.filterwarnings("ignore:::apache_beam", "ignore::DeprecationWarning")
-
 MEL = MelConfig(clip_seconds=4.0)
 TWO_PROCESSES = ("direct_running_mode=multi_processing", "direct_num_workers=2")
 
@@ -31,6 +28,18 @@ def test_several_processes_make_the_same_set(small_set, config):
     assert data.tag_counts == small_set.tag_counts
 
 
+def test_a_portable_runner_makes_the_same_set(small_set, config):
+    """A job server, as that of a cluster is, whose workers are processes that we start."""
+    from apache_beam.runners.portability.local_job_service import LocalJobServicer
+
+    server = LocalJobServicer()
+    endpoint = f"job_endpoint=localhost:{server.start_grpc_server(0)}"
+    engine = beam_engine("PortableRunner", (endpoint, "environment_type=LOOPBACK"))
+    data = prepare(config, engine=engine)
+    server.stop()
+    assert files_of(data.path) == files_of(small_set.path)
+
+
 def test_what_is_finished_is_not_made_again(small_set, config):
     stopped = "one shard is enough"
 
@@ -44,6 +53,13 @@ def test_what_is_finished_is_not_made_again(small_set, config):
     data = prepare(config, engine=beam_engine("DirectRunner"))
     assert made in {path.stat().st_mtime_ns for path in Path(data.path).glob("*array_record*")}
     assert files_of(data.path) == files_of(small_set.path)
+
+
+def test_workers_elsewhere_are_noticed(config, monkeypatch):
+    """As if the workers' data folder were another machine's."""
+    monkeypatch.setattr("crnn_jax.datasets.beam_engine.make_shard", lambda task: None)
+    with pytest.raises(UserError, match=r"train-00000.array_record is not here.*--data-dir"):
+        prepare(config, engine=beam_engine("DirectRunner"))
 
 
 def test_runners_and_options_that_are_not_known():

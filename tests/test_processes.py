@@ -1,0 +1,80 @@
+"""Two processes that train together are one with two devices; the death of one is told."""
+
+import signal
+import socket
+import time
+
+import pytest
+
+from tests.commands import CELL, finish, history, kill, numbers, snapshots, wait_until
+
+TWO = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def start_two(commands, out):
+    address = f"127.0.0.1:{free_port()}"
+    flags = ("--coordinator-address", address, "--num-processes", 2, "--heartbeat-seconds", 20)
+    return [commands.start(out, *flags, "--process-id", process) for process in range(2)]
+
+
+@pytest.fixture(scope="module")
+def one_process(commands, tmp_path_factory):
+    """A run of one process with two devices."""
+    out = tmp_path_factory.mktemp("one_process")
+    code, _, err = finish(commands.start(out, environment=TWO))
+    assert code == 0, err
+    return out / CELL
+
+
+def check_same(run, one_process):
+    assert len(history(run)) == 3
+    for here, there in zip(history(run), history(one_process), strict=True):
+        assert here["loss"] == pytest.approx(there["loss"], abs=1e-6)
+        assert here["valid_auc"] == pytest.approx(there["valid_auc"], abs=1e-6)
+    here, there = numbers(run), numbers(one_process)
+    assert here.pop("per_tag") == [pytest.approx(row, abs=1e-6) for row in there.pop("per_tag")]
+    assert here == pytest.approx(there, abs=1e-6)
+
+
+def test_one_of_two_is_killed_and_both_go_on(commands, one_process, tmp_path):
+    first, second = start_two(commands, tmp_path)
+    wait_until(lambda: len(snapshots(tmp_path / CELL)) >= 2, first)
+    kill(second)
+    start = time.monotonic()
+    code, _, err = finish(first)
+    assert time.monotonic() - start < 120
+    assert code != 0
+    assert "cannot go on with the others" in err or "another task died" in err
+    assert not (tmp_path / CELL / "result.json").exists()
+    assert not (tmp_path / CELL / "failed.json").exists()
+
+    both = [finish(process) for process in start_two(commands, tmp_path)]
+    assert [code for code, _, _ in both] == [0, 0], both
+    # The second one neither tells nor writes.
+    assert CELL in both[0][1]
+    assert both[1][1] == ""
+    check_same(tmp_path / CELL, one_process)
+
+
+@pytest.mark.stress
+def test_one_of_two_is_terminated_and_both_stop(commands, one_process, tmp_path):
+    first, second = start_two(commands, tmp_path)
+    wait_until(lambda: len(snapshots(tmp_path / CELL)) >= 2, first)
+    second.send_signal(signal.SIGTERM)
+    assert [finish(process)[0] for process in (first, second)] == [143, 143]
+    assert [finish(process)[0] for process in start_two(commands, tmp_path)] == [0, 0]
+    check_same(tmp_path / CELL, one_process)
+
+
+def test_processes_that_nothing_names(commands, tmp_path):
+    code, _, err = finish(commands.start(tmp_path, "--distributed"))
+    assert code == 2
+    assert err.startswith("crnn-jax: --distributed: ")
+    assert "--coordinator-address HOST:PORT" in err
+    assert err.count("\n") == 1
