@@ -15,6 +15,8 @@ from crnn_jax.training import Snapshot
 
 # Two: the newest, and one more in case that cannot be read.
 KEPT = 2
+# An end to waiting for a disk that does not answer, in s.
+WAIT_S = 120
 # What the name of a snapshot that could not be read ends with.
 UNREADABLE = ".unreadable"
 
@@ -29,7 +31,12 @@ class OrbaxCheckpoints:
         # Made here: where Orbax cannot make it, it says so after minutes of waiting for itself.
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        options = ocp.CheckpointManagerOptions(max_to_keep=KEPT)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=KEPT,
+            async_options=ocp.AsyncOptions(
+                timeout_secs=WAIT_S, create_directories_asynchronously=False
+            ),
+        )
         self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
 
     def __enter__(self) -> "OrbaxCheckpoints":

@@ -802,7 +802,9 @@ def _one_line(box: str) -> str:
 
 
 # What a disk says when it cannot be written to: the user's to mend, wherever it comes up.
-DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
+DISK_ERRORS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+)
 
 
 def _warning_line(message: Warning | str, *_: object) -> str:
@@ -814,8 +816,8 @@ def main() -> None:
     """Entry point of ``crnn-jax``. Exit codes: 0, 1 a run failed, 2 the user's to mend."""
     try:
         command = _parse(sys.argv[1:] or ["--help"])
-        # TFDS and Orbax tell their own doings as warnings; what matters raises.
-        absl.logging.set_verbosity(absl.logging.ERROR)
+        # TFDS and Orbax tell their own doings as warnings and errors; what matters raises.
+        absl.logging.set_verbosity(absl.logging.FATAL)
         warnings.formatwarning = _warning_line
         code = command.run()
     except UserError as error:
@@ -825,8 +827,8 @@ def main() -> None:
         if error.errno not in DISK_ERRORS:
             raise
         print(
-            f"crnn-jax: {error.filename}: {error.strerror}; finished results are kept, make "
-            f"room or choose another folder and give the command again",
+            f"crnn-jax: {error.filename or 'the disk'}: {error.strerror}; finished results are "
+            f"kept, make room or choose another folder and give the command again",
             file=sys.stderr,
         )
         code = 2

@@ -302,7 +302,7 @@ def attempt(job: Job, watcher: Watcher) -> Outcome:
         except UserError:
             raise
         except Exception as error:  # Recorded with its traceback, and the exit code says so.
-            message = _in_a_line(error, job.train)
+            message = in_a_line(error, job.train)
             if jax.process_count() > 1 and not isinstance(error, Diverged):
                 # The others may not have failed, and wait for this one.
                 raise ProcessLost(message) from error
@@ -318,7 +318,7 @@ def attempt(job: Job, watcher: Watcher) -> Outcome:
         return Outcome("finished", result)
 
 
-def _in_a_line(error: Exception, train: TrainConfig) -> str:
+def in_a_line(error: Exception, train: TrainConfig) -> str:
     """Why a cell failed, and what may help."""
     import jax
 

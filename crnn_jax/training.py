@@ -387,6 +387,12 @@ def fit(
     def save() -> None:
         nonlocal last_save
         start = time.perf_counter()
+        # The loss is that before the step: its update may be the first that is not finite.
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.variables)):
+            raise Diverged(
+                f"diverged at step {progress.step}: the parameters are no longer finite; try a "
+                f"lower --learning-rate"
+            )
         progress.reader = reader.get_state()
         checkpoints.save(Snapshot(state, best), dataclasses.asdict(progress))
         last_save = time.perf_counter()

@@ -100,7 +100,7 @@ def snapshots(run: Path) -> list[int]:
 
 def history(run: Path) -> list[dict[str, Any]]:
     """The lines of ``metrics.jsonl``."""
-    return [json.loads(line) for line in (run / "metrics.jsonl").open()]
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 def numbers(run: Path) -> dict[str, Any]:

@@ -108,14 +108,13 @@ def neighbours(arch, rule, target):
     rule=st.sampled_from(RULES),
     target=st.floats(math.log(20_000), math.log(10_000_000)).map(lambda x: round(math.exp(x))),
 )
-def test_any_target_is_met_or_cannot_be(arch, rule, target):
-    try:
-        budget = solve(arch, rule, target)
-    except UserError:
-        # A few targets of the smallest networks lie between two lattice points.
-        assert np.abs(neighbours(arch, rule, target) - target).min() > 0.01 * target
-        return
-    assert abs(budget.params - target) <= 0.01 * target
+def test_any_target_is_met_as_nearly_as_can_be(arch, rule, target):
+    budget = solve(arch, rule, target)
+    assert abs(budget.params - target) <= 0.02 * target
+    if abs(budget.params - target) > 0.01 * target:
+        # A few targets of the smallest networks lie in a gap: no rounding does better.
+        nearest = np.abs(neighbours(arch, rule, target) - target).min()
+        assert nearest >= abs(budget.params - target) - 1e-6
     assert budget.params == count_parameters(ModelConfig(arch, budget.widths))
     exact = exact_widths(arch, rule, budget.s)
     assert all(abs(w - e) <= 1 + 1e-9 for w, e in zip(budget.widths, exact, strict=True))
@@ -126,6 +125,13 @@ def test_number_of_tags_counts(target, n_tags):
     budget = solve("crnn", "uniform", target, n_tags=n_tags)
     assert abs(budget.params - target) <= 0.01 * target
     assert budget.params == count_parameters(ModelConfig("crnn", budget.widths, n_tags))
+
+
+def test_a_gap_between_roundings_is_met_by_the_nearest():
+    budget = solve("conv1d", "uniform", 23_770)
+    assert 0.01 < abs(budget.relative_error) <= 0.02
+    nearest = np.abs(neighbours("conv1d", "uniform", 23_770) - 23_770).min()
+    assert abs(budget.params - 23_770) <= nearest
 
 
 @pytest.mark.parametrize("arch", ARCHS)

@@ -53,11 +53,11 @@ def test_the_page(small_set, tmp_path):
 
 
 @pytest.fixture
-def inspect(monkeypatch, capsys):
-    """``crnn-jax inspect``: (exit code, standard output, standard error)."""
+def command(monkeypatch, capsys):
+    """Run a command as the console script does: (exit code, standard output, standard error)."""
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["crnn-jax", "inspect", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["crnn-jax", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
             cli.main()
         said = capsys.readouterr()
@@ -66,7 +66,7 @@ def inspect(monkeypatch, capsys):
     return run
 
 
-def test_what_is_told(tmp_path, inspect):
+def test_what_is_told(tmp_path, command):
     music = tmp_path / "music"
     rows = [("path", "tags", "split")]
     for number in range(6):
@@ -83,7 +83,12 @@ def test_what_is_told(tmp_path, inspect):
     )
     data = prepare(config)
 
-    code, out, _ = inspect(data.path)
+    arguments = ["folder", "--data-dir", tmp_path / "data", "--manual-dir", music]
+    code, out, _ = command("prepare", *arguments, "--mel.clip-seconds", "3")
+    assert code == 0
+    assert "3 files could not be used (2 missing, 1 empty file)" in out
+
+    code, out, _ = command("inspect", data.path)
     assert code == 0
     assert "96 × 141 log-mels of 3 s" in out
     table = {
@@ -99,18 +104,18 @@ def test_what_is_told(tmp_path, inspect):
     # The drawing does not stand in the way of reading the set.
     assert len(data.source("train")) == 2
 
-    code, out, _ = inspect(data.path, "--out", tmp_path / "elsewhere.png")
+    code, out, _ = command("inspect", data.path, "--out", tmp_path / "elsewhere.png")
     assert code == 0
     assert out.splitlines()[-1] == str(tmp_path / "elsewhere.png")
     assert (tmp_path / "elsewhere.png").exists()
 
 
-def test_mistakes_get_one_line(tmp_path, small_set, inspect):
+def test_mistakes_get_one_line(tmp_path, small_set, command):
     for arguments, names in (
         ((tmp_path / "nothing",), "nothing"),
         ((small_set.path, "--out", tmp_path / "page.pdf"), "page.pdf"),
     ):
-        code, _, err = inspect(*arguments)
+        code, _, err = command("inspect", *arguments)
         assert code == 2
         assert names in err
         assert err.count("\n") == 1

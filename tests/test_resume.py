@@ -2,6 +2,7 @@
 
 import csv
 import multiprocessing
+import resource
 import shutil
 import signal
 import warnings
@@ -16,7 +17,7 @@ from etils import epath
 from crnn_jax import runs
 from crnn_jax.checkpoints import OrbaxCheckpoints
 from crnn_jax.errors import UserError
-from crnn_jax.sweep import sweep
+from crnn_jax.sweep import in_a_line, sweep
 from crnn_jax.training import Snapshot, TrainState
 from tests.commands import (
     CELL,
@@ -92,41 +93,52 @@ def three_snapshots(tmp_path_factory):
     return folder
 
 
-def damages():
-    def cut(path):
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-    def empty(path):
-        path.write_bytes(b"")
-
-    def change(path):
-        content = bytearray(path.read_bytes())
-        content[len(content) // 2] ^= 0xFF
-        path.write_bytes(content)
-
-    return [cut, empty, change]
+def cut(content):
+    return content[: len(content) // 2]
 
 
-@pytest.mark.parametrize("damage", damages(), ids=lambda damage: damage.__name__)
-def test_no_damage_to_a_snapshot_gives_wrong_numbers(three_snapshots, tmp_path, damage):
+def emptied(content):
+    return b""
+
+
+def changed(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
+
+
+def read_damaged(three_snapshots, folder):
     """Each file of the newest snapshot is damaged in turn: it is read rightly, or not used."""
     files = (path for path in Path(three_snapshots, "2").rglob("*") if path.is_file())
-    newest = sorted(path.relative_to(three_snapshots) for path in files)
-    set_aside = 0
     # The marks of completion are empty words to a reader; the rest are arrays and their places.
-    for number, name in enumerate(n for n in newest if n.name != "commit_success.txt"):
-        copy = epath.Path(tmp_path / str(number))
-        shutil.copytree(three_snapshots, copy)
-        damage(copy / name)
-        with OrbaxCheckpoints(copy) as checkpoints, warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
-            snapshot, progress = checkpoints.restore(a_snapshot(9))
-        set_aside += progress["value"] == 1
-        assert [progress["value"] == 1] == [bool(said)]
-        assert (copy / "2.unreadable").exists() == (progress["value"] == 1)
-        for leaf in jax.tree.leaves((snapshot.state.params, snapshot.best)):
-            assert np.all(np.asarray(leaf) == progress["value"])
-    assert set_aside >= 4
+    names = [p.relative_to(three_snapshots) for p in files if p.name != "commit_success.txt"]
+    for damage in (cut, emptied, changed):
+        set_aside = 0
+        for number, name in enumerate(names):
+            copy = epath.Path(folder / damage.__name__ / str(number))
+            shutil.copytree(three_snapshots, copy)
+            (copy / name).write_bytes(damage((copy / name).read_bytes()))
+            with (
+                OrbaxCheckpoints(copy) as checkpoints,
+                warnings.catch_warnings(record=True) as said,
+            ):
+                warnings.simplefilter("always")
+                snapshot, progress = checkpoints.restore(a_snapshot(9))
+            unreadable = progress["value"] == 1
+            assert unreadable == bool(said) == (copy / "2.unreadable").exists()
+            for leaf in jax.tree.leaves((snapshot.state.params, snapshot.best)):
+                assert np.all(np.asarray(leaf) == progress["value"])
+            set_aside += unreadable
+        assert set_aside >= 4
+
+
+def test_no_damage_to_a_snapshot_gives_wrong_numbers(three_snapshots, tmp_path):
+    # In a process of its own: Orbax leaves the reading of the other arrays to itself when that of
+    # one fails.
+    arguments = (three_snapshots, tmp_path)
+    reader = multiprocessing.get_context("spawn").Process(target=read_damaged, args=arguments)
+    reader.start()
+    reader.join()
+    assert reader.exitcode == 0
 
 
 def test_a_run_with_no_readable_snapshot_begins_again(three_snapshots, tmp_path):
@@ -152,6 +164,35 @@ def test_a_result_cut_short_is_made_again(swept_by_two, small_set, tmp_path):
         assert sweep(STUDY, small_set, out, log) == []
     assert list(log.finished) == [CELL]
     assert numbers(out / CELL) == numbers(swept_by_two[0] / CELL)
+
+
+def test_a_full_disk_loses_no_result(commands, swept_by_two, tmp_path):
+    out = tmp_path / "copy"
+    shutil.copytree(swept_by_two[0], out)
+    shutil.rmtree(out / "conv1d-4000-uniform-seed1")
+    process = commands.start(out, seeds=2)
+    # A snapshot is larger, and every other file smaller.
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (30_000, 30_000))
+    code, text, err = finish(process)
+    assert code == 1
+    assert "conv1d-4000-uniform-seed1: failed: " in text
+    assert "File too large" in text
+    # Threads of TensorStore may still complain on the standard error of a loop that is closed.
+    assert "Traceback" not in text
+    assert "crnn_jax" not in err
+    assert numbers(out / CELL) == numbers(swept_by_two[0] / CELL)
+    assert finish(commands.start(out, seeds=2))[0] == 0
+    seed1 = "conv1d-4000-uniform-seed1"
+    assert numbers(out / seed1) == numbers(swept_by_two[0] / seed1)
+
+
+def test_out_of_memory_names_the_batch_size():
+    with pytest.raises(jax.errors.JaxRuntimeError) as caught:
+        jnp.zeros(2**50).block_until_ready()
+    message = in_a_line(caught.value, STUDY.train)
+    assert message.startswith("out of memory with --batch-size 8: give a smaller one")
+    # A full disk is no lack of memory, though TensorStore calls it the same.
+    assert "--batch-size" not in in_a_line(ValueError("RESOURCE_EXHAUSTED: disk"), STUDY.train)
 
 
 def test_a_configuration_cut_short_is_told(tmp_path):

@@ -174,7 +174,8 @@ def test_a_diverging_run_says_so_and_keeps_its_last_snapshot(network, small_set,
         state = initial_state(build(network), optimizer, 0, 96, small_set.mel.frames)
         kept = checkpoints.restore(Snapshot(state, state.variables))
     assert kept is not None
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept[0].best))
+    arrays = jax.tree.leaves((kept[0].best, kept[0].state))
+    assert all(np.isfinite(leaf).all() for leaf in arrays)
 
 
 def test_a_batch_that_the_devices_do_not_divide():

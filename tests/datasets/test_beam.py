@@ -1,18 +1,20 @@
 """Preparation as a Beam pipeline: the same bytes as without it."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
 
 from crnn_jax.config import DataConfig, MelConfig
 from crnn_jax.datasets import prepare
+from crnn_jax.datasets.beam_engine import beam_engine
 from crnn_jax.errors import UserError
 from tests.datasets.test_records import files_of
 
-pytest.importorskip("apache_beam", reason="needs Apache Beam: pip install 'crnn_jax[beam]'")
-
-from crnn_jax.datasets.beam_engine import beam_engine
-
+INSTALLED = importlib.util.find_spec("apache_beam") is not None
+needs_beam = pytest.mark.skipif(
+    not INSTALLED, reason="needs Apache Beam: pip install 'crnn_jax[beam]'"
+)
 MEL = MelConfig(clip_seconds=4.0)
 TWO_PROCESSES = ("direct_running_mode=multi_processing", "direct_num_workers=2")
 
@@ -22,12 +24,14 @@ def config(tmp_path):
     return DataConfig(data_dir=str(tmp_path), n_examples=75, mel=MEL)
 
 
+@needs_beam
 def test_several_processes_make_the_same_set(small_set, config):
     data = prepare(config, engine=beam_engine("DirectRunner", TWO_PROCESSES))
     assert files_of(data.path) == files_of(small_set.path)
     assert data.tag_counts == small_set.tag_counts
 
 
+@needs_beam
 def test_a_portable_runner_makes_the_same_set(small_set, config):
     """A job server, as that of a cluster is, whose workers are processes that we start."""
     from apache_beam.runners.portability.local_job_service import LocalJobServicer
@@ -40,6 +44,7 @@ def test_a_portable_runner_makes_the_same_set(small_set, config):
     assert files_of(data.path) == files_of(small_set.path)
 
 
+@needs_beam
 def test_what_is_finished_is_not_made_again(small_set, config):
     stopped = "one shard is enough"
 
@@ -55,6 +60,7 @@ def test_what_is_finished_is_not_made_again(small_set, config):
     assert files_of(data.path) == files_of(small_set.path)
 
 
+@needs_beam
 def test_workers_elsewhere_are_noticed(config, monkeypatch):
     """As if the workers' data folder were another machine's."""
     monkeypatch.setattr("crnn_jax.datasets.beam_engine.make_shard", lambda task: None)
@@ -62,6 +68,13 @@ def test_workers_elsewhere_are_noticed(config, monkeypatch):
         prepare(config, engine=beam_engine("DirectRunner"))
 
 
+@needs_beam
 def test_runners_and_options_that_are_not_known():
     with pytest.raises(UserError, match="--runner AbacusRunner: .*AbacusRunner"):
         beam_engine("AbacusRunner")
+
+
+@pytest.mark.skipif(INSTALLED, reason="Apache Beam is installed")
+def test_without_beam():
+    with pytest.raises(UserError, match=r"--engine beam: .*pip install 'crnn_jax\[beam\]'"):
+        beam_engine("DirectRunner")
