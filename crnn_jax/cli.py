@@ -807,7 +807,7 @@ DISK_ERRORS = frozenset(
 )
 
 
-def _warning_line(message: Warning | str, *_: object) -> str:
+def _warning_line(message: Warning | str, *_: object, **__: object) -> str:
     """A warning without the line of code that gave it."""
     return f"crnn-jax: {message}\n"
 
@@ -818,7 +818,7 @@ def main() -> None:
         command = _parse(sys.argv[1:] or ["--help"])
         # TFDS and Orbax tell their own doings as warnings and errors; what matters raises.
         absl.logging.set_verbosity(absl.logging.FATAL)
-        warnings.formatwarning = _warning_line
+        warnings.formatwarning = _warning_line  # type: ignore[assignment]
         code = command.run()
     except UserError as error:
         print(f"crnn-jax: {error}", file=sys.stderr)

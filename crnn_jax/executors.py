@@ -5,6 +5,7 @@ All machines of the cluster see the sweep's folder and the data under the same p
 """
 
 import json
+import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -82,7 +83,7 @@ def on_ray(cluster: ClusterConfig) -> Executor:
                 address=cluster.address,
                 include_dashboard=False,
                 log_to_driver=False,
-                logging_level="error",
+                logging_level=logging.ERROR,
             )
     except ConnectionError as error:
         raise UserError(f"--address {cluster.address}: no Ray cluster there") from error
