@@ -17,5 +17,5 @@ SWEEP = SweepConfig(
     seeds=(0,),
     extra_cells=(("crnn", 25_000, "sqrt", 0),),
     data=DataConfig(dataset="synthetic", n_examples=1200, mel=MelConfig(clip_seconds=4.0)),
-    train=TrainConfig(epochs=7, batch_size=8, learning_rate=1e-2, max_train_seconds=60.0),
+    train=TrainConfig(epochs=8, batch_size=8, learning_rate=1e-2, max_train_seconds=60.0),
 )
