@@ -33,6 +33,9 @@ from tests.commands import (
 from tests.conftest import Log
 from tests.test_runs import a_result
 
+# Real processes, killed and started again, take minutes: `make stress`.
+pytestmark = pytest.mark.stress
+
 
 def test_killed_and_terminated_ends_with_the_same_bits(commands, swept_by_two, tmp_path):
     run = tmp_path / CELL

@@ -8,6 +8,9 @@ import pytest
 
 from tests.commands import finish, kill, numbers, parameters
 
+# Minutes of it: `make stress`.
+pytestmark = pytest.mark.stress
+
 CELLS = [f"conv1d-4000-uniform-seed{seed}" for seed in range(3)]
 
 
@@ -51,7 +54,6 @@ def test_a_few_kills(commands, swept_by_two, tmp_path):
     survive(commands, swept_by_two[0], tmp_path / "out", kills=2, seed=0, longest_s=12)
 
 
-@pytest.mark.stress
 @pytest.mark.timeout(3600)
 def test_many_kills(commands, swept_by_two, tmp_path):
     survive(commands, swept_by_two[0], tmp_path / "out", kills=100, seed=1, longest_s=20)
