@@ -8,6 +8,9 @@ import pytest
 
 from tests.commands import CELL, finish, history, kill, numbers, snapshots, wait_until
 
+# Several processes that wait for each other take minutes: `make stress`.
+pytestmark = pytest.mark.stress
+
 TWO = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
 
 
@@ -62,7 +65,6 @@ def test_one_of_two_is_killed_and_both_go_on(commands, one_process, tmp_path):
     check_same(tmp_path / CELL, one_process)
 
 
-@pytest.mark.stress
 def test_one_of_two_is_terminated_and_both_stop(commands, one_process, tmp_path):
     first, second = start_two(commands, tmp_path)
     wait_until(lambda: len(snapshots(tmp_path / CELL)) >= 2, first)
