@@ -145,7 +145,8 @@ class ModelConfig:
     norm_momentum, norm_epsilon
         Batch norm: weight of the old running statistics in an update, and what is added to the
         variance. 0.9 lets the statistics follow within an epoch of a small set (the usual 0.99
-        takes several hundred steps); 1e-3 is the published CRNN's.
+        takes several hundred steps); 1e-3 is Keras 1's, whose
+        exact value the published scores do not tell.
     precision
         Type of the computation; parameters, batch statistics, loss and metrics stay float32.
     """
