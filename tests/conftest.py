@@ -1,11 +1,14 @@
 """What several rooms' tests share: where the optional real data is, and small prepared sets."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 from etils import epath
+from fsspec.implementations.local import LocalFileSystem
 
 from crnn_jax import parallel
 from crnn_jax.budget import Budget
@@ -32,6 +35,36 @@ def real_clips() -> Path:
     if not folder.exists():
         pytest.skip("needs the real clips in ../shared/clips")
     return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def buckets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder that is reached by ``az://…`` alone, on the way by which epath reaches a bucket.
+
+    One for all tests of a process, since epath keeps the first file system of a scheme.
+    """
+    folder = tmp_path_factory.mktemp("buckets")
+
+    class Buckets(LocalFileSystem):
+        protocol = "az"
+
+        @classmethod
+        def _strip_protocol(cls, path: Any) -> str:
+            name = os.fspath(path)
+            if name.startswith("az://"):
+                name = str(folder / name.removeprefix("az://"))
+            return LocalFileSystem._strip_protocol(name)
+
+    fsspec.register_implementation("az", Buckets, clobber=True)
+    return folder
+
+
+@pytest.fixture
+def bucket(buckets: Path) -> Path:
+    """An empty folder of a test's own, ``az://`` and its name."""
+    folder = buckets / str(len(list(buckets.iterdir())))
+    folder.mkdir()
+    return folder
 
 
 @pytest.fixture(scope="session")

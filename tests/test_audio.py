@@ -7,13 +7,11 @@ import tracemalloc
 import warnings
 from pathlib import Path
 
-import fsspec
 import librosa
 import numpy as np
 import pytest
 import soundfile
 from etils import epath
-from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -200,24 +198,10 @@ def test_any_kind_of_path(tmp_path, as_path):
     assert read_clip(as_path(path), TWO_SECONDS).any()
 
 
-class BucketFileSystem(MemoryFileSystem):
-    """A bucket that is held in memory."""
-
-    protocol = "az"
-    store = {}  # noqa: RUF012
-    pseudo_dirs = [""]  # noqa: RUF012
-
-    @classmethod
-    def _strip_protocol(cls, path):
-        return "/" + path.removeprefix("az://").strip("/")
-
-
 @pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3"])
-def test_remote_file(tmp_path, kind):
-    path = write(tmp_path / f"a.{kind}", music(9 * 22_050, 22_050), 22_050, kind)
-    fsspec.register_implementation("az", BucketFileSystem, clobber=True)
-    remote = epath.Path("az://bucket") / path.name
-    BucketFileSystem().pipe_file(str(remote), path.read_bytes())
+def test_remote_file(bucket, kind):
+    path = write(bucket / f"a.{kind}", music(9 * 22_050, 22_050), 22_050, kind)
+    remote = epath.Path(f"az://{bucket.name}") / path.name
     np.testing.assert_array_equal(read_clip(remote, TWO_SECONDS), read_clip(path, TWO_SECONDS))
     np.testing.assert_array_equal(read_clip(str(remote), TWO_SECONDS), read_clip(path, TWO_SECONDS))
     with pytest.raises(AudioError) as caught:

@@ -1,12 +1,8 @@
 """Collections and prepared sets that are not on a local disk."""
 
-import os
 import shutil
-from pathlib import Path
 
-import fsspec
 import pytest
-from fsspec.implementations.local import LocalFileSystem
 
 from crnn_jax.config import DataConfig
 from crnn_jax.datasets import open_set, prepare
@@ -16,26 +12,8 @@ from tests.datasets.test_msd import SIZES, write_split
 from tests.datasets.test_records import files_of
 
 
-@pytest.fixture
-def bucket(tmp_path):
-    """A folder that is reached by ``az://…`` alone, on the way by which epath reaches a bucket."""
-
-    class Bucket(LocalFileSystem):
-        protocol = "az"
-
-        @classmethod
-        def _strip_protocol(cls, path):
-            name = os.fspath(path)
-            if name.startswith("az://"):
-                name = str(tmp_path / "bucket" / name.removeprefix("az://"))
-            return LocalFileSystem._strip_protocol(name)
-
-    (tmp_path / "bucket").mkdir()
-    fsspec.register_implementation("az", Bucket, clobber=True)
-    return tmp_path / "bucket"
-
-
 def test_from_a_bucket_into_a_bucket(bucket, tmp_path, short_mel):
+    url = f"az://{bucket.name}"
     for split, n_tracks in SIZES.items():
         names, _ = write_split(bucket / "msd", split, n_tracks)
         for number, name in enumerate(names):
@@ -43,9 +21,9 @@ def test_from_a_bucket_into_a_bucket(bucket, tmp_path, short_mel):
     # One of the test split.
     (bucket / "msd" / names[0].replace(".npy", ".clip.mp3")).unlink()
 
-    config = DataConfig("msd", "az://data", "az://msd", 0.1, 1, mel=short_mel)
+    config = DataConfig("msd", f"{url}/data", f"{url}/msd", 0.1, 1, mel=short_mel)
     data = prepare(config)
-    assert data.path.startswith("az://data/msd/")
+    assert data.path.startswith(f"{url}/data/msd/")
     assert data.n_examples == {**SIZES, "test": SIZES["test"] - 1}
     assert data.rejected_by_reason() == {"missing": 1}
     assert prepare(config) == data
@@ -53,10 +31,10 @@ def test_from_a_bucket_into_a_bucket(bucket, tmp_path, short_mel):
     with pytest.raises(UserError, match="not on a local disk") as error:
         data.source("train")
     assert data.path in str(error.value)
-    copied = shutil.copytree(bucket / data.path.removeprefix("az://"), tmp_path / "copied")
+    copied = shutil.copytree(bucket / data.path.removeprefix(f"{url}/"), tmp_path / "copied")
     assert len(list(open_set(copied).source("train"))) == SIZES["train"]
     local = prepare(
         DataConfig("msd", str(tmp_path / "data"), str(bucket / "msd"), 0.1, 1, mel=short_mel)
     )
     assert files_of(local.path) == files_of(copied)
-    assert not list(Path(bucket).rglob("*.tmp"))
+    assert not list(bucket.rglob("*.tmp"))
