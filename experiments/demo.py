@@ -12,10 +12,10 @@ from crnn_jax.config import DataConfig, MelConfig, SweepConfig, TrainConfig
 
 SWEEP = SweepConfig(
     archs=("conv1d", "conv2d", "crnn"),
-    targets=(25_000, 50_000),
+    targets=(25_000, 60_000),
     rules=("uniform",),
     seeds=(0,),
-    extra_cells=(("crnn", 25_000, "sqrt", 0),),
+    extra_cells=(("conv2d", 25_000, "sqrt", 0),),
     data=DataConfig(dataset="synthetic", n_examples=1200, mel=MelConfig(clip_seconds=4.0)),
-    train=TrainConfig(epochs=8, batch_size=8, learning_rate=1e-2, max_train_seconds=60.0),
+    train=TrainConfig(epochs=7, batch_size=8, learning_rate=5e-3, max_train_seconds=60.0),
 )
