@@ -21,6 +21,7 @@ from crnn_jax.config import (
     LARGEST_BUDGET_TOLERANCE,
     SMALLEST_WIDTH,
     Architecture,
+    MelConfig,
     ModelConfig,
     Rule,
 )
@@ -167,6 +168,24 @@ def solve(
         )
     config = ModelConfig(arch, tuple(map(int, widths)), n_tags, n_mels)
     return Budget(arch, rule, target, found_s, config.widths, count_parameters(config))
+
+
+def check_reachable(arch: Architecture, rule: Rule, target: int) -> None:
+    """Refuse what no number of tags makes reachable: for when the tags are not known yet.
+
+    Raises
+    ------
+    UserError
+        If the smallest network has more parameters even with one tag, by over 2 %.
+    """
+    widths = _roundings(np.array(exact_widths(arch, rule, _smallest_multiplier(arch, rule))))
+    counts = count_polynomial(arch, n_tags=1, n_mels=MelConfig().n_mels)(widths)
+    smallest = round(float(counts.min()))
+    if smallest > (1 + LARGEST_BUDGET_TOLERANCE) * target:
+        raise UserError(
+            f"--target {target}: the smallest {arch} under the {rule} rule has {smallest} "
+            f"parameters; give more"
+        )
 
 
 def _exact_multiplier(

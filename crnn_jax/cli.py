@@ -601,14 +601,14 @@ def _run_sweep(study: SweepConfig, out: str, cluster: ClusterConfig, *, figures:
     from etils import epath
 
     from crnn_jax import sweep
-    from crnn_jax.budget import solve
+    from crnn_jax.budget import check_reachable
     from crnn_jax.datasets import open_set
 
     first = _join_processes(cluster)
     cells = sweep.cells_of(study)
     # Before any music is decoded: a size that cannot be reached is an error at once.
     for cell in cells:
-        solve(cell.arch, cell.rule, cell.target)
+        check_reachable(cell.arch, cell.rule, cell.target)
     # Several processes would prepare a data set over each other: theirs is there before.
     data = open_set(study.data.dataset) if cluster.several_processes else _prepared(study.data)
     folder = epath.Path(out)

@@ -265,7 +265,8 @@ class Progress:
         Of the parameters that are kept. Epochs count from 1.
     train_s, eval_s, input_wait_s, checkpoint_s
         Wall time spent so far, in s. `train_s` has the waiting for input in it, and neither
-        compilation, evaluation nor checkpoints.
+        compilation, evaluation nor checkpoints. `input_wait_s` is at most too long: the whole time
+        of reading a batch, if the devices had nothing left to do by the end of it.
     reader
         State of the training batches' iterator.
     ended_by
@@ -425,7 +426,9 @@ def fit(
         start = time.perf_counter()
         while progress.steps_in_epoch < steps_per_epoch and not out_of_time():
             batch = parallel.put_batch(mesh, next(reader))
-            progress.input_wait_s += time.perf_counter() - start
+            # While the step before is under way, reading costs the devices nothing.
+            if not unsettled or unsettled[-1]["loss"].is_ready():
+                progress.input_wait_s += time.perf_counter() - start
             state, metrics = compiled.train(state, batch)
             # The step before is waited for, not this one: an accelerator works on this one while
             # the next batch is read.

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crnn_jax.budget import count_parameters, count_polynomial, exact_widths, solve
+from crnn_jax.budget import (
+    check_reachable,
+    count_parameters,
+    count_polynomial,
+    exact_widths,
+    solve,
+)
 from crnn_jax.config import PAPER_TARGETS, RULES, SMALLEST_WIDTH, ModelConfig
 from crnn_jax.errors import UserError
 from crnn_jax.models import ARCHITECTURES
@@ -147,3 +153,15 @@ def test_unreachable_target_names_the_nearest_count(arch, target):
     assert f"--target {target}" in message
     nearest = int(message.rsplit("has ", 1)[1].split()[0])
     assert nearest >= smallest
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("rule", RULES)
+def test_refused_without_the_tags_only_if_no_number_of_them_would_do(arch, rule):
+    with pytest.raises(UserError) as refused:
+        check_reachable(arch, rule, 200)
+    smallest = int(str(refused.value).split(" has ")[1].split()[0])
+    check_reachable(arch, rule, smallest)
+    assert solve(arch, rule, smallest, n_tags=1).params == smallest
+    with pytest.raises(UserError):
+        solve(arch, rule, round(smallest / 1.03), n_tags=1)
