@@ -6,7 +6,6 @@ at once.
 
 import contextlib
 import dataclasses
-import errno
 import importlib.util
 import io
 import json
@@ -34,7 +33,7 @@ from crnn_jax.config import (
     SweepConfig,
     TrainConfig,
 )
-from crnn_jax.errors import ProcessLost, UserError
+from crnn_jax.errors import DISK_ERRORS, ProcessLost, UserError
 from crnn_jax.signals import Terminated, sigterm_raises
 
 if TYPE_CHECKING:
@@ -799,12 +798,6 @@ def _one_line(box: str) -> str:
     text = re.sub(r"\x1b\[[0-9;]*m", "", box)
     lines = [line.strip("│─ ") for line in text.splitlines() if line[:1] not in "╭╰"]
     return re.sub(r"\s+", " ", " ".join(line for line in lines if line))
-
-
-# What a disk says when it cannot be written to: the user's to mend, wherever it comes up.
-DISK_ERRORS = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
-)
 
 
 def _warning_line(message: Warning | str, *_: object, **__: object) -> str:

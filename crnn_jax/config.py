@@ -9,6 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
+from crnn_jax.errors import UserError
+
 Architecture = Literal["conv1d", "conv2d", "crnn"]
 Rule = Literal["uniform", "sqrt"]
 Precision = Literal["float32", "bfloat16"]
@@ -23,6 +25,20 @@ BUDGET_TOLERANCE = 0.01
 LARGEST_BUDGET_TOLERANCE = 0.02
 # A layer of one channel is a bottleneck, not a smaller copy of the network.
 SMALLEST_WIDTH = 2
+
+
+def _check_above_zero(config: Any, *names: str, flags: str = "--") -> None:
+    """Refuse numbers that are 0, negative or not a number; None is none.
+
+    Raises
+    ------
+    UserError
+        It names the flag.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not 0 < value < float("inf"):
+            raise UserError(f"{flags}{name.replace('_', '-')} {value:g}: give a number above 0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +75,10 @@ class MelConfig:
     mel_exponent: float = 1.0
     top_db: float = 80.0
     amin: float = 1e-10
+
+    def __post_init__(self) -> None:
+        names = (field.name for field in dataclasses.fields(self))
+        _check_above_zero(self, *names, flags="--mel.")
 
     @property
     def clip_samples(self) -> int:
@@ -114,6 +134,13 @@ class DataConfig:
     jamendo_subset: JamendoSubset = "top50tags"
     jamendo_split: Literal[0, 1, 2, 3, 4] = 0
     mel: MelConfig = MelConfig()
+
+    def __post_init__(self) -> None:
+        _check_above_zero(self, "workers", "n_examples")
+        if not 0 <= self.max_rejected <= 1:
+            raise UserError(
+                f"--max-rejected {self.max_rejected:g}: not a share; give 0 to 1, or 0% to 100%"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,6 +237,10 @@ class TrainConfig:
     read_workers: int = 0
     checkpoint_seconds: float = 30.0
 
+    def __post_init__(self) -> None:
+        _check_above_zero(self, "epochs", "batch_size", "learning_rate", "patience")
+        _check_above_zero(self, "max_train_seconds", "max_examples", "clip_seconds", "read_threads")
+
 
 @dataclasses.dataclass(frozen=True)
 class SweepConfig:
@@ -240,6 +271,11 @@ class SweepConfig:
     extra_cells: tuple[tuple[Architecture, int, Rule, int], ...] = ()
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
+
+    def __post_init__(self) -> None:
+        for name in ("archs", "targets", "rules", "seeds"):
+            if not getattr(self, name) and not self.extra_cells:
+                raise UserError(f"--{name}: nothing to train; give one or more")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,6 +313,9 @@ class BenchmarkConfig:
     rounds: int = 5
     steps: int = 2
     against: Literal["torch"] | None = None
+
+    def __post_init__(self) -> None:
+        _check_above_zero(self, "batch", "clip_seconds", "rounds", "steps")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,11 @@
-"""Two exceptions that the command line tells in one line."""
+"""What the command line tells in one line."""
+
+import errno
+
+# What a disk says when it cannot be written to: the user's to mend, wherever it comes up.
+DISK_ERRORS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+)
 
 
 class UserError(Exception):

@@ -31,10 +31,15 @@ def frames_of(mel: MelConfig, clip_seconds: float | None) -> int:
     UserError
         If the stored clips are shorter than that, or it is too short for the networks.
     """
+    shortest = SHORTEST_FRAMES * mel.hop_length / mel.sample_rate
+    if mel.frames < SHORTEST_FRAMES:
+        raise UserError(
+            f"--mel.clip-seconds {mel.clip_seconds:g}: the networks need {shortest:.2g} s; prepare "
+            f"the data set with that or more"
+        )
     if clip_seconds is None:
         return mel.frames
     frames = 1 + round(clip_seconds * mel.sample_rate) // mel.hop_length
-    shortest = SHORTEST_FRAMES * mel.hop_length / mel.sample_rate
     if not SHORTEST_FRAMES <= frames <= mel.frames:
         raise UserError(
             f"--clip-seconds {clip_seconds:g}: the prepared clips last {mel.clip_seconds:g} s and "

@@ -427,7 +427,7 @@ def fit(
         while progress.steps_in_epoch < steps_per_epoch and not out_of_time():
             batch = parallel.put_batch(mesh, next(reader))
             # While the step before is under way, reading costs the devices nothing.
-            if not unsettled or unsettled[-1]["loss"].is_ready():
+            if not unsettled or unsettled[-1]["loss"].is_ready():  # type: ignore[attr-defined]
                 progress.input_wait_s += time.perf_counter() - start
             state, metrics = compiled.train(state, batch)
             # The step before is waited for, not this one: an accelerator works on this one while

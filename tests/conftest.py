@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from etils import epath
 from fsspec.implementations.local import LocalFileSystem
 
-from crnn_jax import parallel
+from crnn_jax import cli, parallel
 from crnn_jax.budget import Budget
 from crnn_jax.config import DataConfig, MelConfig, SweepConfig, TrainConfig
 from crnn_jax.datasets import PreparedSet, prepare
@@ -144,3 +145,24 @@ def swept_by_two(
     out = tmp_path_factory.mktemp("by_two")
     both = [commands.start(out, seeds=3) for _ in range(2)]
     return out, [finish(process) for process in both]
+
+
+@pytest.fixture(scope="session")
+def caches(tmp_path_factory):
+    return tmp_path_factory.mktemp("caches")
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path, caches):
+    """Run a command as the console script does: (exit code, standard output, standard error)."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(caches))
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["crnn-jax", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        said = capsys.readouterr()
+        return stop.value.code or 0, said.out, said.err
+
+    return run

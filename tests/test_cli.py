@@ -8,29 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from crnn_jax import cli, runs
+from crnn_jax import runs
 from tests.conftest import STUDY
-
-
-@pytest.fixture(scope="module")
-def caches(tmp_path_factory):
-    return tmp_path_factory.mktemp("caches")
-
-
-@pytest.fixture
-def command(monkeypatch, capsys, tmp_path, caches):
-    """Run a command as the console script does: (exit code, standard output, standard error)."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(caches))
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["crnn-jax", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        said = capsys.readouterr()
-        return stop.value.code or 0, said.out, said.err
-
-    return run
 
 
 def test_solve_prints_all_thirty_cells(command):
@@ -71,6 +50,18 @@ def write_csv(path, *rows):
         (["sweep", "empty.py", "--out", "o"], "empty.py"),
         (["sweep", "--archs", "crnn", "lstm", "--out", "o"], "lstm"),
         (["sweep", "--targets", "10", "--out", "o"], "--target 10"),
+        (["sweep", "--archs", "--out", "o"], "--archs: nothing to train"),
+        (["prepare", "synthetic", "--mel.hop-length", "0"], "--mel.hop-length 0"),
+        (["prepare", "synthetic", "--mel.clip-seconds", "nan"], "--mel.clip-seconds nan"),
+        (["prepare", "synthetic", "--mel.clip-seconds", "0.2"], "--mel.clip-seconds 0.2"),
+        (["prepare", "synthetic", "--mel.sample-rate", "999"], "--mel.sample-rate 999"),
+        (["prepare", "synthetic", "--n-examples", "24"], "--n-examples 24"),
+        (["prepare", "synthetic", "--workers", "0"], "--workers 0"),
+        (["prepare", "synthetic", "--max-rejected", "200%"], "--max-rejected 2"),
+        (["train", "--epochs", "0", "--out", "o"], "--epochs 0"),
+        (["train", "--batch-size", "-8", "--out", "o"], "--batch-size -8"),
+        (["train", "--learning-rate", "inf", "--out", "o"], "--learning-rate inf"),
+        (["benchmark", "--batch", "0"], "--batch 0"),
         (["evaluate", "."], "config.json"),
         (["plot", "."], "results.csv"),
     ],
@@ -169,6 +160,21 @@ def test_a_failed_cell_is_exit_code_one(command, small_set, tmp_path):
     assert code == 1
     assert "1 of 1 cells failed" in out
     assert (run / "failed.json").exists()
+
+
+def test_a_full_disk_while_preparing(tmp_path):
+    """No file may be as large as a shard: what a full disk says, in another word."""
+    script = Path(sys.executable).parent / "crnn-jax"
+    limited = ["bash", "-c", 'ulimit -f 64; exec "$@"', "-", script, "prepare", "synthetic"]
+    flags = ["--n-examples", "25", "--mel.clip-seconds", "1", "--workers", "1"]
+    answer = subprocess.run(
+        [*limited, *flags], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 2, answer.stderr
+    assert "preparing" in answer.stderr
+    assert "File too large; finished results are kept" in answer.stderr
+    assert answer.stderr.count("\n") == 1
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_the_console_script_answers_for_help():

@@ -1,17 +1,14 @@
 """A set at a glance: what is told of it, and what is drawn."""
 
 import csv
-import sys
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
-import pytest
 from etils import epath
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crnn_jax import cli
 from crnn_jax.config import DataConfig, MelConfig
 from crnn_jax.datasets import prepare
 from crnn_jax.inspection import band_percentiles, draw_page, spread, tags_of
@@ -50,20 +47,6 @@ def test_the_page(small_set, tmp_path):
     # A row of clips for each split: the upper part is coloured, and it is not all of one colour.
     clips = page[int(0.1 * height) : int(0.5 * height), int(0.1 * width) : int(0.9 * width), :3]
     assert (clips.std(axis=(0, 1)) > 0.1).all()
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Run a command as the console script does: (exit code, standard output, standard error)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["crnn-jax", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        said = capsys.readouterr()
-        return stop.value.code or 0, said.out, said.err
-
-    return run
 
 
 def test_what_is_told(tmp_path, command):

@@ -5,7 +5,6 @@ import functools
 import io
 import json
 import pickle
-import sys
 
 import jax
 import numpy as np
@@ -16,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from crnn_jax import cli, runs, tagging
+from crnn_jax import runs, tagging
 from crnn_jax.audio import AudioError, log_mel, read_clip
 from crnn_jax.checkpoints import OrbaxCheckpoints
 from crnn_jax.config import MelConfig, ModelConfig, TrainConfig
@@ -395,21 +394,6 @@ def test_long_spectrogram_is_averaged(tagger, tmp_path):
 
 
 # --- the command line ---
-
-
-@pytest.fixture
-def command(monkeypatch, capsys, tmp_path):
-    """Run a command as the console script does: (exit code, standard output, standard error)."""
-    monkeypatch.setattr(cli, "_keep_compiled", lambda: None)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["crnn-jax", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        said = capsys.readouterr()
-        return stop.value.code or 0, said.out, said.err
-
-    return run
 
 
 def test_tag_prints_json_of_the_good_files(command, run, tagger, tmp_path):

@@ -36,7 +36,7 @@ from tensorflow_datasets.core import dataset_builder, example_serializer
 
 from crnn_jax import audio
 from crnn_jax.config import DataConfig, MelConfig
-from crnn_jax.errors import UserError
+from crnn_jax.errors import DISK_ERRORS, UserError
 
 SPLITS = ("train", "valid", "test")
 # Tracks of one shard. A shard is what an interruption can lose and what a process takes at a
@@ -140,7 +140,15 @@ def make_shard(task: ShardTask) -> ShardResult:
     # A cluster may give one shard to two machines at once: the last one replaces the same bytes.
     temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
     if "://" not in task.path:
-        result = _write_records(task, temporary)
+        try:
+            result = _write_records(task, temporary)
+        except RuntimeError as error:
+            temporary.unlink(missing_ok=True)
+            # ArrayRecord passes on what the system said in words alone.
+            for code in DISK_ERRORS:
+                if os.strerror(code) in str(error):
+                    raise OSError(code, os.strerror(code), os.fspath(path.parent)) from error
+            raise
     else:
         with tempfile.TemporaryDirectory() as folder:
             # ArrayRecord writes local files only.

@@ -6,10 +6,15 @@ from jaxtyping import Float
 from crnn_jax.config import DataConfig
 from crnn_jax.datasets.records import Collection, RecordsBuilder, Track
 from crnn_jax.datasets.synthesis import TAGS, draw_tags, render_clip
+from crnn_jax.errors import UserError
 
 # Every 25 clips, 16 are for training, 3 for validation and 6 for the test: at a thousand clips, a
 # test split that is large enough for per-tag AUC matters more than a few more training clips.
 SPLIT_OF_PLACE = ("train",) * 16 + ("valid",) * 3 + ("test",) * 6
+
+# What the instruments' filters and the shortest note need.
+LOWEST_SAMPLE_RATE = 8_000
+SHORTEST_CLIP_SECONDS = 1.0
 
 
 class Synthetic(RecordsBuilder):
@@ -24,6 +29,22 @@ class Synthetic(RecordsBuilder):
 
     @classmethod
     def collection(cls, config: DataConfig) -> Collection:
+        mel = config.mel
+        if mel.sample_rate < LOWEST_SAMPLE_RATE:
+            raise UserError(
+                f"--mel.sample-rate {mel.sample_rate}: synthesised music needs "
+                f"{LOWEST_SAMPLE_RATE} Hz or more"
+            )
+        if mel.clip_seconds < SHORTEST_CLIP_SECONDS:
+            raise UserError(
+                f"--mel.clip-seconds {mel.clip_seconds:g}: synthesised music lasts "
+                f"{SHORTEST_CLIP_SECONDS:g} s or more"
+            )
+        if config.n_examples < len(SPLIT_OF_PLACE):
+            raise UserError(
+                f"--n-examples {config.n_examples}: too few for three splits; give "
+                f"{len(SPLIT_OF_PLACE)} or more"
+            )
         columns = {tag.name: column for column, tag in enumerate(TAGS)}
         splits: dict[str, list[Track]] = {"train": [], "valid": [], "test": []}
         for index in range(config.n_examples):
