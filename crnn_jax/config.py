@@ -272,11 +272,6 @@ class SweepConfig:
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
 
-    def __post_init__(self) -> None:
-        for name in ("archs", "targets", "rules", "seeds"):
-            if not getattr(self, name) and not self.extra_cells:
-                raise UserError(f"--{name}: nothing to train; give one or more")
-
 
 @dataclasses.dataclass(frozen=True)
 class BenchmarkConfig:

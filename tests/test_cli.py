@@ -50,7 +50,7 @@ def write_csv(path, *rows):
         (["sweep", "empty.py", "--out", "o"], "empty.py"),
         (["sweep", "--archs", "crnn", "lstm", "--out", "o"], "lstm"),
         (["sweep", "--targets", "10", "--out", "o"], "--target 10"),
-        (["sweep", "--archs", "--out", "o"], "--archs: nothing to train"),
+        (["sweep", "--archs", "--out", "o"], "--archs, --targets, --rules, --seeds: one is empty"),
         (["prepare", "synthetic", "--mel.hop-length", "0"], "--mel.hop-length 0"),
         (["prepare", "synthetic", "--mel.clip-seconds", "nan"], "--mel.clip-seconds nan"),
         (["prepare", "synthetic", "--mel.clip-seconds", "0.2"], "--mel.clip-seconds 0.2"),

@@ -27,7 +27,7 @@ configs = st.one_of(
     st.builds(DataConfig, mel=st.builds(MelConfig, top_db=positive)),
     st.builds(
         SweepConfig,
-        targets=st.lists(st.integers(1, 10**7), min_size=1, max_size=4).map(tuple),
+        targets=st.lists(st.integers(1, 10**7), max_size=4).map(tuple),
         extra_cells=st.lists(
             st.tuples(st.just("crnn"), st.integers(1, 9), st.just("sqrt"), st.integers(0, 3)),
             max_size=2,
