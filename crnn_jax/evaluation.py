@@ -73,10 +73,14 @@ def evaluate_run(run: epath.Path, split: str, dataset: str | None) -> dict[str, 
     Raises
     ------
     UserError
-        If the run cannot be read, or the set has other tags or another log-mel than the network.
+        If the run cannot be read, the set has other tags or another log-mel than the network, or
+        none is given for imported weights.
     """
     network = load_run(run)
-    data = open_set(dataset or runs.read_config(run)["data"]["path"])
+    config = runs.read_config(run)
+    if dataset is None and "imported" in config:
+        raise UserError(f"{run}: imported weights have no data set of their own; give --dataset")
+    data = open_set(dataset or config["data"]["path"])
     if data.tag_names != network.tag_names or data.mel != network.mel:
         raise UserError(
             f"--dataset {data.path}: its tags or its log-mel are not those of {run}; "

@@ -17,7 +17,7 @@ from scipy.signal import convolve2d, correlate2d
 
 from crnn_jax import runs
 from crnn_jax.errors import UserError
-from crnn_jax.evaluation import load_run
+from crnn_jax.evaluation import evaluate_run, load_run
 from crnn_jax.keras_import import (
     MEL,
     MODEL,
@@ -338,6 +338,8 @@ def test_run_is_like_any_other(tmp_path):
     assert network.config == MODEL
     assert network.mel == MEL
     assert network.tag_names == TAG_NAMES
+    with pytest.raises(UserError, match="give --dataset"):
+        evaluate_run(run, "test", None)
     expected = to_variables(arrays, "tensorflow")
     jax.tree.map(np.testing.assert_array_equal, network.variables, expected)
 
