@@ -21,7 +21,6 @@ from crnn_jax.config import (
     LARGEST_BUDGET_TOLERANCE,
     SMALLEST_WIDTH,
     Architecture,
-    MelConfig,
     ModelConfig,
     Rule,
 )
@@ -170,7 +169,7 @@ def solve(
     return Budget(arch, rule, target, found_s, config.widths, count_parameters(config))
 
 
-def check_reachable(arch: Architecture, rule: Rule, target: int) -> None:
+def check_reachable(arch: Architecture, rule: Rule, target: int, *, n_mels: int = 96) -> None:
     """Refuse what no number of tags makes reachable: for when the tags are not known yet.
 
     Raises
@@ -179,8 +178,7 @@ def check_reachable(arch: Architecture, rule: Rule, target: int) -> None:
         If the smallest network has more parameters even with one tag, by over 2 %.
     """
     widths = _roundings(np.array(exact_widths(arch, rule, _smallest_multiplier(arch, rule))))
-    counts = count_polynomial(arch, n_tags=1, n_mels=MelConfig().n_mels)(widths)
-    smallest = round(float(counts.min()))
+    smallest = round(float(count_polynomial(arch, 1, n_mels)(widths).min()))
     if smallest > (1 + LARGEST_BUDGET_TOLERANCE) * target:
         raise UserError(
             f"--target {target}: the smallest {arch} under the {rule} rule has {smallest} "

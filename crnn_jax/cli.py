@@ -601,13 +601,14 @@ def _run_sweep(study: SweepConfig, out: str, cluster: ClusterConfig, *, figures:
 
     from crnn_jax import sweep
     from crnn_jax.budget import check_reachable
-    from crnn_jax.datasets import open_set
+    from crnn_jax.datasets import BUILDERS, open_set
 
     first = _join_processes(cluster)
     cells = sweep.cells_of(study)
-    # Before any music is decoded: a size that cannot be reached is an error at once.
-    for cell in cells:
-        check_reachable(cell.arch, cell.rule, cell.target)
+    if study.data.dataset in BUILDERS:
+        # Before any music is decoded: a size that cannot be reached is an error at once.
+        for cell in cells:
+            check_reachable(cell.arch, cell.rule, cell.target, n_mels=study.data.mel.n_mels)
     # Several processes would prepare a data set over each other: theirs is there before.
     data = open_set(study.data.dataset) if cluster.several_processes else _prepared(study.data)
     folder = epath.Path(out)

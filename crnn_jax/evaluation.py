@@ -77,10 +77,10 @@ def evaluate_run(run: epath.Path, split: str, dataset: str | None) -> dict[str, 
         none is given for imported weights.
     """
     network = load_run(run)
-    config = runs.read_config(run)
-    if dataset is None and "imported" in config:
+    dataset = dataset or runs.read_config(run)["data"]["path"]
+    if dataset is None:
         raise UserError(f"{run}: imported weights have no data set of their own; give --dataset")
-    data = open_set(dataset or config["data"]["path"])
+    data = open_set(dataset)
     if data.tag_names != network.tag_names or data.mel != network.mel:
         raise UserError(
             f"--dataset {data.path}: its tags or its log-mel are not those of {run}; "

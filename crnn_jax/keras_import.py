@@ -280,7 +280,7 @@ def import_keras(weights: Path, run: epath.Path, backend: Backend | None = None)
         "train": {},
         "data": {
             "name": DATASET,
-            "path": DATASET,
+            "path": None,
             "mel": dataclasses.asdict(MEL),
             "tag_names": TAG_NAMES,
             "tag_categories": TAG_CATEGORIES,

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,15 @@ from tests.commands import Commands, finish
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> None:
-    """Steps that several tests need are compiled by the first of them, in whichever process."""
+def caches(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The user's cache folder, so to speak.
+
+    Steps that several tests need are compiled by the first of them, in whichever process.
+    """
     base = tmp_path_factory.getbasetemp()
-    parallel.keep_compiled((base if worker_id == "master" else base.parent) / "compiled")
+    folder = (base if worker_id == "master" else base.parent) / "caches"
+    parallel.keep_compiled(folder / "crnn_jax" / "compiled")
+    return folder
 
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
@@ -132,9 +138,9 @@ def small_sweep(small_set: PreparedSet, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="session")
-def commands(small_set: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> Commands:
+def commands(small_set: PreparedSet, caches: Path) -> Commands:
     """Sweeps of small networks in processes of their own, compiled once for all of them."""
-    return Commands(small_set.path, tmp_path_factory.mktemp("caches"))
+    return Commands(small_set.path, caches)
 
 
 @pytest.fixture(scope="session")
@@ -147,18 +153,18 @@ def swept_by_two(
     return out, [finish(process) for process in both]
 
 
-@pytest.fixture(scope="session")
-def caches(tmp_path_factory):
-    return tmp_path_factory.mktemp("caches")
-
-
 @pytest.fixture
-def command(monkeypatch, capsys, tmp_path, caches):
+def command(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    caches: Path,
+) -> Callable[..., tuple[int, str, str]]:
     """Run a command as the console script does: (exit code, standard output, standard error)."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(caches))
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments):
+    def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["crnn-jax", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
             cli.main()

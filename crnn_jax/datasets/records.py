@@ -11,6 +11,7 @@ interrupted.
 
 import abc
 import concurrent.futures
+import contextlib
 import csv
 import dataclasses
 import hashlib
@@ -139,26 +140,36 @@ def make_shard(task: ShardTask) -> ShardResult:
         return finished
     # A cluster may give one shard to two machines at once: the last one replaces the same bytes.
     temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
-    if "://" not in task.path:
-        try:
-            result = _write_records(task, temporary)
-        except RuntimeError as error:
-            temporary.unlink(missing_ok=True)
-            # ArrayRecord passes on what the system said in words alone.
-            for code in DISK_ERRORS:
-                if os.strerror(code) in str(error):
-                    raise OSError(code, os.strerror(code), os.fspath(path.parent)) from error
-            raise
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            # ArrayRecord writes local files only.
-            written = epath.Path(folder) / path.name
-            result = _write_records(task, written)
-            written.copy(temporary)
-    temporary.replace(path)
-    temporary.write_text(json.dumps(dataclasses.asdict(result)))
-    temporary.replace(path.with_suffix(".json"))
+    try:
+        if "://" not in task.path:
+            with _disk_errors(temporary):
+                result = _write_records(task, temporary)
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                # ArrayRecord writes local files only.
+                written = epath.Path(folder) / path.name
+                with _disk_errors(written):
+                    result = _write_records(task, written)
+                written.copy(temporary)
+        temporary.replace(path)
+        temporary.write_text(json.dumps(dataclasses.asdict(result)))
+        temporary.replace(path.with_suffix(".json"))
+    finally:
+        # There only if something failed.
+        temporary.unlink(missing_ok=True)
     return result
+
+
+@contextlib.contextmanager
+def _disk_errors(path: epath.Path) -> Iterator[None]:
+    """Raise as `OSError` what ArrayRecord passes on of the disk, in the system's words alone."""
+    try:
+        yield
+    except RuntimeError as error:
+        for code in DISK_ERRORS:
+            if os.strerror(code) in str(error):
+                raise OSError(code, os.strerror(code), os.fspath(path.parent)) from error
+        raise
 
 
 def _write_records(task: ShardTask, path: epath.Path) -> ShardResult:
