@@ -77,6 +77,8 @@ class Solve:
         from crnn_jax.budget import solve
         from crnn_jax.models import ARCHITECTURES
 
+        if self.n_tags < 1:
+            raise UserError(f"--n-tags {self.n_tags}: give 1 or more")
         budgets = [
             solve(arch, rule, target, n_tags=self.n_tags)
             for arch in ([self.arch] if self.arch else ARCHITECTURES)

@@ -27,8 +27,8 @@ LARGEST_BUDGET_TOLERANCE = 0.02
 SMALLEST_WIDTH = 2
 
 
-def _check_above_zero(config: Any, *names: str, flags: str = "--") -> None:
-    """Refuse numbers that are 0, negative or not a number; None is none.
+def _check(config: Any, *names: str, or_zero: bool = False, flags: str = "--") -> None:
+    """Refuse numbers that are not finite or not above 0; 0 itself may be meant, and None is none.
 
     Raises
     ------
@@ -37,8 +37,10 @@ def _check_above_zero(config: Any, *names: str, flags: str = "--") -> None:
     """
     for name in names:
         value = getattr(config, name)
-        if value is not None and not 0 < value < float("inf"):
-            raise UserError(f"{flags}{name.replace('_', '-')} {value:g}: give a number above 0")
+        if value is None or 0 < value < float("inf") or (or_zero and value == 0):
+            continue
+        mend = "give 0 or more" if or_zero else "give a number above 0"
+        raise UserError(f"{flags}{name.replace('_', '-')} {value:g}: {mend}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +80,7 @@ class MelConfig:
 
     def __post_init__(self) -> None:
         names = (field.name for field in dataclasses.fields(self))
-        _check_above_zero(self, *names, flags="--mel.")
+        _check(self, *names, flags="--mel.")
 
     @property
     def clip_samples(self) -> int:
@@ -136,7 +138,8 @@ class DataConfig:
     mel: MelConfig = MelConfig()
 
     def __post_init__(self) -> None:
-        _check_above_zero(self, "workers", "n_examples")
+        _check(self, "workers", "n_examples")
+        _check(self, "music_seed", or_zero=True)
         if not 0 <= self.max_rejected <= 1:
             raise UserError(
                 f"--max-rejected {self.max_rejected:g}: not a share; give 0 to 1, or 0% to 100%"
@@ -238,8 +241,9 @@ class TrainConfig:
     checkpoint_seconds: float = 30.0
 
     def __post_init__(self) -> None:
-        _check_above_zero(self, "epochs", "batch_size", "learning_rate", "patience")
-        _check_above_zero(self, "max_train_seconds", "max_examples", "clip_seconds", "read_threads")
+        _check(self, "epochs", "batch_size", "learning_rate", "patience")
+        _check(self, "max_train_seconds", "max_examples", "clip_seconds", "read_threads")
+        _check(self, "read_workers", "checkpoint_seconds", or_zero=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -310,7 +314,7 @@ class BenchmarkConfig:
     against: Literal["torch"] | None = None
 
     def __post_init__(self) -> None:
-        _check_above_zero(self, "batch", "clip_seconds", "rounds", "steps")
+        _check(self, "batch", "clip_seconds", "rounds", "steps")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -347,6 +351,10 @@ class ClusterConfig:
     num_processes: int | None = None
     process_id: int | None = None
     heartbeat_seconds: int = 60
+
+    def __post_init__(self) -> None:
+        _check(self, "num_processes", "heartbeat_seconds")
+        _check(self, "process_id", or_zero=True)
 
     @property
     def several_processes(self) -> bool:

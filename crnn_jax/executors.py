@@ -106,9 +106,7 @@ def on_ray(cluster: ClusterConfig) -> Executor:
                 raise error.cause from error
             except ray.exceptions.RayError as error:
                 message = f"{type(error).__name__}: {error}".partition("\n")[0]
-                record = {"error": message, "traceback": str(error)}
-                job.run.mkdir(parents=True, exist_ok=True)
-                runs.write_json(job.run / "failed.json", record)
+                runs.write_failure(job.run, message, str(error))
                 outcome = Outcome("failed", error=message)
             yield job, outcome
 

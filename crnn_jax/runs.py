@@ -135,6 +135,12 @@ def write_json(path: epath.Path, values: Any) -> None:
     write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 
+def write_failure(run: epath.Path, error: str, traceback: str) -> None:
+    """Write ``failed.json``, into a folder that may not have been claimed yet."""
+    run.mkdir(parents=True, exist_ok=True)
+    write_json(run / "failed.json", {"error": error, "traceback": traceback})
+
+
 def claim_folder(run: epath.Path, config: Mapping[str, Any]) -> None:
     """Make a run's folder for this configuration, or find it there with the same one.
 

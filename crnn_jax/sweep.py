@@ -122,6 +122,9 @@ def cells_of(config: SweepConfig) -> list[Cell]:
     cells = [*grid, *(Cell(*values) for values in config.extra_cells)]
     if not cells:
         raise UserError("--archs, --targets, --rules, --seeds: one is empty; give each a value")
+    for cell in cells:
+        if cell.seed < 0:
+            raise UserError(f"--seeds {cell.seed}: give 0 or more")
     return list(dict.fromkeys(cells))
 
 
@@ -306,9 +309,8 @@ def attempt(job: Job, watcher: Watcher) -> Outcome:
             if jax.process_count() > 1 and not isinstance(error, Diverged):
                 # The others may not have failed, and wait for this one.
                 raise ProcessLost(message) from error
-            record = {"error": message, "traceback": traceback.format_exc()}
             if first:
-                runs.write_json(run / "failed.json", record)
+                runs.write_failure(run, message, traceback.format_exc())
             return Outcome("failed", error=message)
         finally:
             # Compiled steps of a cell are of no use to the next one, and hold memory.

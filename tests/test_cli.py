@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,12 @@ def write_csv(path, *rows):
         (["train", "--epochs", "0", "--out", "o"], "--epochs 0"),
         (["train", "--batch-size", "-8", "--out", "o"], "--batch-size -8"),
         (["train", "--learning-rate", "inf", "--out", "o"], "--learning-rate inf"),
+        (["train", "--read-workers", "-1", "--out", "o"], "--read-workers -1"),
+        (["train", "--checkpoint-seconds", "nan", "--out", "o"], "--checkpoint-seconds nan"),
+        (["train", "--seed", "-1", "--out", "o"], "--seeds -1"),
+        (["train", "--num-processes", "0", "--out", "o"], "--num-processes 0"),
+        (["prepare", "synthetic", "--music-seed", "-1"], "--music-seed -1"),
+        (["solve", "--n-tags", "0"], "--n-tags 0"),
         (["benchmark", "--batch", "0"], "--batch 0"),
         (["evaluate", "."], "config.json"),
         (["plot", "."], "results.csv"),
@@ -160,6 +167,30 @@ def test_a_failed_cell_is_exit_code_one(command, small_set, tmp_path):
     assert code == 1
     assert "1 of 1 cells failed" in out
     assert (run / "failed.json").exists()
+
+
+def test_a_cell_that_fails_before_it_has_a_folder(command, small_set, tmp_path):
+    damaged = Path(shutil.copytree(small_set.path, tmp_path / "data" / "1.0.0"))
+    for shard in damaged.glob("*-train.array_record*"):
+        shard.write_bytes(b"")
+    code, out, _ = command(
+        *("train", "--arch", "conv1d", "--target", 4000, "--out", "runs", "--dataset", damaged),
+        *("--epochs", 1, "--batch-size", 8, "--clip-seconds", 2.5),
+    )
+    assert code == 1
+    assert "1 of 1 cells failed" in out
+    run = Path("runs") / runs.run_name("conv1d", 4000, "uniform", 0)
+    assert json.loads((run / "failed.json").read_text())["error"]
+
+
+@pytest.mark.parametrize("name", ["features.json", "dataset_info.json"])
+def test_a_damaged_set_is_told(command, small_set, tmp_path, name):
+    damaged = Path(shutil.copytree(small_set.path, tmp_path / "1.0.0"))
+    (damaged / name).write_text((damaged / name).read_text()[:100])
+    code, _, err = command("inspect", damaged)
+    assert code == 2
+    assert err.startswith(f"crnn-jax: --dataset {damaged}: ")
+    assert err.count("\n") == 1
 
 
 def test_a_full_disk_while_preparing(tmp_path):

@@ -96,13 +96,20 @@ def open_set(path: str | os.PathLike) -> PreparedSet:
         If the folder is not a data set that this project has prepared.
     """
     import tensorflow_datasets as tfds
+    from google.protobuf import json_format
 
     folder = epath.Path(path)
     if not (folder / "dataset_info.json").exists():
         raise UserError(
             f"--dataset {path}: neither a prepared set's folder nor one of {', '.join(BUILDERS)}"
         )
-    info = tfds.builder_from_directory(os.fspath(folder)).info
+    try:
+        info = tfds.builder_from_directory(os.fspath(folder)).info
+    except (ValueError, json_format.ParseError) as error:
+        raise UserError(
+            f"--dataset {path}: its dataset_info.json or features.json is not whole; delete the "
+            f"folder and prepare it again"
+        ) from error
     metadata = info.metadata or {}
     if "tag_counts" not in metadata:
         raise UserError(f"--dataset {path}: a TFDS data set, but not one with log-mels and tags")
