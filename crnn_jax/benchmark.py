@@ -14,7 +14,7 @@ import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -88,10 +88,11 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         ``_slowest``; ``samples_per_s``, ``seconds_per_2500_samples``; ``input_wait_s`` (waiting
         for a batch, a step, while training from disk); ``flops_per_sample``, ``gflops`` (achieved
         rate in GFLOP/s) and ``matmul_gflops`` (of a large float32 matrix product in the same
-        process); ``peak_memory_bytes`` of the process while steps run (on Linux; elsewhere
-        compilation is in it). With ``against``: ``torch_step_s``,
-        ``torch_forward_s`` (the faster layout's), ``torch_layout``, ``torch_peak_memory_bytes``,
-        ``step_ratio`` and ``forward_ratio`` (PyTorch's time over ours).
+        process); ``peak_memory_bytes`` of the process, libraries included, while steps run (on
+        Linux; elsewhere compilation is in it). With ``against``, of the faster layout:
+        ``torch_step_s`` with ``_fastest`` and ``_slowest``, ``torch_forward_s``,
+        ``torch_layout`` (of the step), ``torch_peak_memory_bytes``, ``step_ratio`` and
+        ``forward_ratio`` (PyTorch's time over ours).
 
     Raises
     ------
@@ -113,19 +114,13 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
             raise UserError("--against torch: not installed; pip install 'crnn_jax[bench]'")
         candidates = (*candidates, *TORCH)
     with _contest(candidates, setup) as contestants:
-        times: dict[tuple[Candidate, str], list[float]] = {}
-        for _ in range(config.rounds):
-            for name, contestant in contestants.items():
-                for what in ("step", "forward"):
-                    answer = contestant.ask({"do": what, "times": config.steps})
-                    times.setdefault((name, what), []).extend(answer["seconds"])
+        times = {what: _times(contestants, what, config) for what in ("step", "forward")}
         # Memory first: what is asked after it is not part of a step.
         peaks = {n: c.ask({"do": "memory"})["peak_memory_bytes"] for n, c in contestants.items()}
         rate = contestants["jax"].ask({"do": "matmul"})["gflops"]
         input_wait = contestants["jax"].ask({"do": "input"})["input_wait_s"]
 
-    timings = {key: Timing.of(seconds) for key, seconds in times.items()}
-    step, forward = timings["jax", "step"], timings["jax", "forward"]
+    step, forward = (Timing.of(times[what]["jax"]) for what in ("step", "forward"))
     ready = contestants["jax"].ready
     report: dict[str, Any] = {
         "arch": config.arch,
@@ -152,17 +147,41 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         "peak_memory_bytes": peaks["jax"],
     }
     if config.against == "torch":
-        layout = min(TORCH, key=lambda name: timings[name, "step"].median)
-        torch_forward = min(timings[name, "forward"].median for name in TORCH)
+        layout = _faster(times["step"])
+        torch_step, torch_forward = (
+            Timing.of(times[what][_faster(times[what])]) for what in ("step", "forward")
+        )
         report |= {
             "torch_layout": layout.removeprefix("torch "),
-            "torch_step_s": timings[layout, "step"].median,
-            "torch_forward_s": torch_forward,
+            "torch_step_s": torch_step.median,
+            "torch_step_s_fastest": torch_step.fastest,
+            "torch_step_s_slowest": torch_step.slowest,
+            "torch_forward_s": torch_forward.median,
             "torch_peak_memory_bytes": peaks[layout],
-            "step_ratio": timings[layout, "step"].median / step.median,
-            "forward_ratio": torch_forward / forward.median,
+            "step_ratio": torch_step.median / step.median,
+            "forward_ratio": torch_forward.median / forward.median,
         }
     return report
+
+
+def _times(
+    contestants: Mapping[Candidate, Contestant], what: str, config: BenchmarkConfig
+) -> dict[Candidate, list[float]]:
+    """Seconds of each step or prediction; PyTorch's slower layout leaves after the first turn."""
+    times: dict[Candidate, list[float]] = {name: [] for name in contestants}
+    racing = tuple(contestants)
+    for turn in range(config.rounds):
+        for name in racing:
+            answer = contestants[name].ask({"do": what, "seconds": config.turn_seconds})
+            times[name] += answer["seconds"]
+        if turn == 0 and len(racing) > 1:
+            racing = ("jax", _faster(times))
+    return times
+
+
+def _faster(times: Mapping[Candidate, Sequence[float]]) -> Candidate:
+    """PyTorch's layout with the lower median."""
+    return min(TORCH, key=lambda name: statistics.median(times[name]))
 
 
 @contextlib.contextmanager

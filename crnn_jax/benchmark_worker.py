@@ -1,5 +1,6 @@
 """One candidate of a benchmark, in a process of its own: requests and answers in lines of JSON."""
 
+import ctypes
 import functools
 import json
 import resource
@@ -16,6 +17,7 @@ import numpy as np
 
 # Of the float32 matrix product that the achieved rate is compared with.
 MATMUL_SIZE = 3000
+MATMUL_SECONDS = 1.0
 # Steps over which the waiting for input is averaged.
 INPUT_STEPS = 8
 
@@ -97,7 +99,8 @@ class JaxNetwork:
 
         a = jnp.ones((MATMUL_SIZE, MATMUL_SIZE))
         product = jax.jit(jnp.matmul)
-        seconds = _seconds(lambda: jax.block_until_ready(product(a, a)), 5)
+        jax.block_until_ready(product(a, a))  # compiles
+        seconds = _seconds(lambda: jax.block_until_ready(product(a, a)), MATMUL_SECONDS)
         return 2 * MATMUL_SIZE**3 / statistics.median(seconds) / 1e9
 
 
@@ -141,11 +144,10 @@ def _tags(batch: int, n_tags: int) -> np.ndarray:
     return (np.random.default_rng(1).random((batch, n_tags)) < 0.1).astype(np.uint8)
 
 
-def _seconds(call: Callable[[], object], times: int) -> list[float]:
-    """Wall time of each of several calls; one more, not counted, comes first."""
-    call()
-    seconds = []
-    for _ in range(times):
+def _seconds(call: Callable[[], object], turn: float) -> list[float]:
+    """Wall time of each of as many calls as it takes to fill a turn, one at least."""
+    seconds: list[float] = []
+    while sum(seconds) < turn:
         start = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - start)
@@ -163,7 +165,7 @@ def answer(network: JaxNetwork | TorchNetwork, request: dict[str, Any]) -> dict[
     """Do what a request asks for."""
     match request["do"]:
         case "step" | "forward" as what:
-            return {"seconds": _seconds(getattr(network, what), request["times"])}
+            return {"seconds": _seconds(getattr(network, what), request["seconds"])}
         case "memory":
             return {"peak_memory_bytes": peak_memory()}
         case "matmul" if isinstance(network, JaxNetwork):
@@ -177,8 +179,12 @@ STATUS = Path("/proc/self/status")
 
 
 def forget_peak_memory() -> None:
-    """Begin the process's high-water mark anew (see proc(5)); only Linux can."""
+    """Begin the process's high-water mark anew (see proc(5)); only Linux can.
+
+    What compilation has freed is given back to the system first: it is no part of a step.
+    """
     if STATUS.exists():
+        ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -198,6 +204,9 @@ def main() -> None:
     absl.logging.set_verbosity(absl.logging.ERROR)
     network = build_network(json.loads(sys.stdin.readline()))
     forget_peak_memory()
+    # The first of each touches new memory, and makes PyTorch choose its kernels.
+    network.step()
+    network.forward()
     print(json.dumps(network.ready), file=answers, flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(network, json.loads(line))), file=answers, flush=True)

@@ -297,8 +297,8 @@ class BenchmarkConfig:
         Type of the computation.
     rounds
         Turns of each candidate.
-    steps
-        Steps of a turn.
+    turn_seconds
+        Length of a turn, in s; it has at least one step.
     against
         What to compare with.
     """
@@ -310,11 +310,11 @@ class BenchmarkConfig:
     clip_seconds: float = MelConfig.clip_seconds
     precision: Precision = "float32"
     rounds: int = 5
-    steps: int = 2
+    turn_seconds: float = 1.0
     against: Literal["torch"] | None = None
 
     def __post_init__(self) -> None:
-        _check(self, "batch", "clip_seconds", "rounds", "steps")
+        _check(self, "batch", "clip_seconds", "rounds", "turn_seconds")
 
 
 @dataclasses.dataclass(frozen=True)
