@@ -162,9 +162,22 @@ class ConvolutionBlock(nn.Module):
             mean = sign * (variables.running_mean.value - bias)
             variance = variables.running_variance.value
         multiplier = sign * variables.scale * lax.rsqrt(variance + self.config.norm_epsilon)
-        normed = (maxima - mean) * multiplier + variables.offset
-        x = nn.elu(normed.astype(x.dtype))
+        summand = variables.offset - mean * multiplier
+        x = _elu_of_affine(maxima, multiplier, summand).astype(x.dtype)
         return Dropout(self.config.dropout_pool, self.axis_name)(x, train=train)
+
+
+@jax.checkpoint
+def _elu_of_affine(
+    x: Float[Array, "... features"],
+    multiplier: Float[Array, " features"],
+    summand: Float[Array, " features"],
+) -> Float[Array, "... features"]:
+    """elu(x · multiplier + summand).
+
+    Computed again for its gradient, which takes less time than to keep what lies between.
+    """
+    return nn.elu(x * multiplier + summand)
 
 
 class DenseBlock(nn.Module):
