@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: sweep test check stress clean
+.PHONY: sweep test test-cluster check stress clean
 
 sweep: $(VENV)/installed
 	$(BIN)/crnn-jax sweep experiments/demo.py --out runs/demo
 
 test: $(VENV)/installed-test
 	$(BIN)/pytest --numprocesses auto --dist loadfile
+
+# Several processes, killed and started again; real clusters of Ray and Beam.
+test-cluster: $(VENV)/installed-cluster
+	$(BIN)/pytest -m cluster
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
@@ -28,6 +32,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 $(VENV)/installed-test: $(VENV)/installed
 	$(PIP) --editable '.[test]'
+	@touch $@
+
+$(VENV)/installed-cluster: $(VENV)/installed-test
+	$(PIP) --editable '.[test,ray,beam]'
 	@touch $@
 
 clean:

@@ -6,6 +6,7 @@ The numbers are those of ``librosa.load`` followed by ``librosa.feature.melspect
 
 import contextlib
 import functools
+import io
 import math
 import os
 from collections.abc import Iterator
@@ -202,13 +203,25 @@ class _ForwardSound(soundfile.SoundFile):
 @contextlib.contextmanager
 def _open(path: str | os.PathLike[str]) -> Iterator[_ForwardSound]:
     name = os.fspath(path)
+    # Raw audio says nothing of its rate, and libsndfile takes names in UTF-8 alone.
+    if name.lower().endswith(".raw") or not _is_utf8(name):
+        raise AudioError("not audio", f"{name!a}: raw audio, or a name that is not UTF-8")
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(epath.Path(name).open("rb")) if "://" in name else name
+            # Read whole: what fails while libsndfile reads by itself looks like the file's end.
+            file = io.BytesIO(epath.Path(name).read_bytes()) if "://" in name else name
             sound = stack.enter_context(_ForwardSound(file, name))
         except (FileNotFoundError, soundfile.LibsndfileError) as error:
             raise _refusal(name, error) from error
         yield sound
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refusal(name: str, error: FileNotFoundError | soundfile.LibsndfileError) -> AudioError:
@@ -218,7 +231,9 @@ def _refusal(name: str, error: FileNotFoundError | soundfile.LibsndfileError) ->
         return AudioError("missing", f"{name}: no such file")
     if isinstance(error, soundfile.LibsndfileError) and error.code == 2:  # SF_ERR_SYSTEM
         return AudioError("unreadable", f"{name}: the system does not let it be read")
-    if path.stat().length == 0:
+    with path.open("rb") as file:
+        empty = not file.read(1)
+    if empty:
         return AudioError("empty file", f"{name}: no bytes")
     return AudioError("not audio", f"{name}: no audio format that libsndfile knows")
 
@@ -236,7 +251,7 @@ def _read_mono(sound: _ForwardSound, frames: int) -> Float32[np.ndarray, "sample
             break
         if sound.channels > 1:
             # Column by column: a mean over an axis this short takes several times as long.
-            block[:read] = sum(channels[:read].T) / sound.channels
+            _mean_of_columns(channels[:read], out=block[:read])
         filled += read
         if read < len(block):
             break
@@ -245,6 +260,17 @@ def _read_mono(sound: _ForwardSound, frames: int) -> Float32[np.ndarray, "sample
     if filled and not math.isfinite(float(mono.max()) - float(mono.min())):
         raise AudioError("not finite", f"{sound.path}: holds NaN or infinite samples")
     return mono
+
+
+def _mean_of_columns(
+    channels: Float32[np.ndarray, "samples channels"], out: Float32[np.ndarray, "samples"]
+) -> None:
+    """Average the channels into `out`, with no array between."""
+    first, *others = channels.T
+    out[:] = first
+    for channel in others:
+        out += channel
+    out /= channels.shape[1]
 
 
 def _resampled_length(frames: int, rate: int, config: MelConfig) -> int:

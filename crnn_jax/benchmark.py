@@ -66,14 +66,13 @@ class Contestant:
         print(json.dumps(request), file=self._process.stdin, flush=True)
         answer = self._process.stdout.readline()
         if not answer:
-            raise RuntimeError(f"the benchmark's process ended with {self._process.wait()}")
+            raise RuntimeError(f"the benchmark's process ended with {self.close()}")
         return json.loads(answer)
 
-    def close(self) -> None:
-        """End the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+    def close(self) -> int:
+        """End the process; its exit code."""
+        self._process.communicate()
+        return self._process.returncode
 
 
 def benchmark(config: BenchmarkConfig) -> dict[str, Any]:

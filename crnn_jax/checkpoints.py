@@ -10,6 +10,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jaxtyping import PyTree
 
+from crnn_jax import parallel
 from crnn_jax.errors import UserError
 from crnn_jax.training import Snapshot
 
@@ -19,6 +20,7 @@ KEPT = 2
 WAIT_S = 120
 # What the name of a snapshot that could not be read ends with.
 UNREADABLE = ".unreadable"
+CHANGED = "its numbers are not those that were written"
 
 
 class OrbaxCheckpoints:
@@ -48,12 +50,17 @@ class OrbaxCheckpoints:
     def restore(self, like: Snapshot) -> tuple[Snapshot, dict[str, Any]] | None:
         """The newest snapshot that can be read; those that cannot are set aside."""
         while (step := self._manager.latest_step()) is not None:
+            reason, found = "another process cannot read it", None
             try:
-                return self._read(step, like)
-            except jax.errors.JaxRuntimeError:
-                raise  # The device's trouble, not the file's.
+                found = self._read(step, like)
+            except (jax.errors.JaxRuntimeError, MemoryError):
+                raise  # The machine's trouble, not the file's.
             except Exception as error:  # Orbax raises no narrower class for a short file.
-                self._set_aside(step, error)
+                reason = str(error).partition("\n")[0][:200]
+            (unreadable,) = parallel.agree(found is None)
+            if not unreadable:
+                return found
+            self._set_aside(step, reason)
         return None
 
     def _read(self, step: int, like: Snapshot) -> tuple[Snapshot, dict[str, Any]]:
@@ -67,22 +74,24 @@ class OrbaxCheckpoints:
             ),
         )
         snapshot, saved = Snapshot(**restored["arrays"]), restored["progress"]
-        if _checksum(snapshot) != saved["checksum"]:
-            raise ValueError("its numbers are not those that were written")
+        if _checksum(_arrays(snapshot)) != saved["checksum"]:
+            raise ValueError(CHANGED)
         return snapshot, saved["progress"]
 
-    def _set_aside(self, step: int, error: Exception) -> None:
+    def _set_aside(self, step: int, reason: str) -> None:
         folder = self._folder / str(step)
-        reason = str(error).partition("\n")[0][:200]
+        others = [s for s in self._manager.all_steps() if s != step]
+        then = "the snapshot before it is used" if others else "the run begins again"
         warnings.warn(
-            f"{folder}: cannot be read ({reason}); kept as {folder.name}{UNREADABLE}, the snapshot "
-            f"before it is used",
+            f"{folder}: cannot be read ({reason}); kept as {folder.name}{UNREADABLE}, {then}",
             stacklevel=2,
         )
-        aside = folder.with_name(f"{folder.name}{UNREADABLE}")
-        if aside.exists():
-            aside.rmtree()
-        folder.rename(aside)
+        if jax.process_index() == 0:
+            aside = folder.with_name(f"{folder.name}{UNREADABLE}")
+            if aside.exists():
+                aside.rmtree()
+            folder.rename(aside)
+        parallel.together()
         self._manager.reload()
 
     def save(self, snapshot: Snapshot, progress: dict[str, Any]) -> None:
@@ -93,7 +102,13 @@ class OrbaxCheckpoints:
             0 if newest is None else newest + 1,
             args=ocp.args.Composite(
                 arrays=ocp.args.StandardSave(_arrays(snapshot)),
-                progress=ocp.args.JsonSave({"progress": progress, "checksum": _checksum(snapshot)}),
+                progress=ocp.args.JsonSave(
+                    {
+                        "progress": progress,
+                        "checksum": _checksum(_arrays(snapshot)),
+                        "checksum_of_best": _checksum(snapshot.best),
+                    }
+                ),
             ),
         )
 
@@ -102,16 +117,16 @@ def _arrays(snapshot: Snapshot) -> dict[str, PyTree]:
     return {"state": snapshot.state, "best": snapshot.best}
 
 
-def _checksum(snapshot: Snapshot) -> int:
+def _checksum(arrays: PyTree) -> int:
     """CRC-32 of all arrays: Orbax's own files notice what is missing, not what has changed."""
     checksum = 0
-    for leaf in jax.tree.leaves(_arrays(snapshot)):
+    for leaf in jax.tree.leaves(arrays):
         checksum = zlib.crc32(np.ascontiguousarray(leaf).data.cast("B"), checksum)
     return checksum
 
 
 def load_variables(run: epath.Path) -> PyTree:
-    """The best variables of a run's newest snapshot, as NumPy arrays.
+    """The best variables of a run's newest snapshot, on one device, however many trained them.
 
     Raises
     ------
@@ -123,10 +138,18 @@ def load_variables(run: epath.Path) -> PyTree:
     step = manager.latest_step() if manager is not None else None
     if manager is None or step is None:
         raise UserError(f"{run}: no checkpoint; train it first (`crnn-jax train`)")
-    arguments = ocp.args.Composite(arrays=ocp.args.StandardRestore())
+    one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    arguments = ocp.args.Composite(
+        arrays=ocp.args.StandardRestore(fallback_sharding=one_device),
+        progress=ocp.args.JsonRestore(),
+    )
     with manager:
         try:
             restored = manager.restore(step, args=arguments)
+            if _checksum(restored["arrays"]["best"]) != restored["progress"]["checksum_of_best"]:
+                raise ValueError(CHANGED)
+        except (jax.errors.JaxRuntimeError, MemoryError):
+            raise  # The machine's trouble, not the file's.
         except Exception as error:  # Orbax raises no narrower class for a short file.
             raise UserError(
                 f"{folder / str(step)}: cannot be read; delete {run / 'result.json'} and give the "

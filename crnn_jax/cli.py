@@ -179,6 +179,7 @@ class Inspect:
 
         if self.out is not None:
             check_page_path(epath.Path(self.out))
+        _check_local(dataclasses.replace(self.data, dataset=self.dataset))
         data = _prepared(dataclasses.replace(self.data, dataset=self.dataset))
         clip = f"{data.mel.n_mels} × {data.mel.frames} log-mels of {data.mel.clip_seconds:g} s"
         print(f"{data.path}: {clip}")
@@ -568,13 +569,29 @@ def _prepared(config: DataConfig, engine: "Engine | None" = None) -> "PreparedSe
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with RichProgress(*columns, console=_console()) as progress:
+    with sigterm_raises(), RichProgress(*columns, console=_console()) as progress:
         task = progress.add_task(f"Preparing {config.dataset}", total=None, visible=False)
 
         def report(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total, visible=True)
 
         return prepare(config, engine=engine, report=report)
+
+
+def _check_local(config: DataConfig) -> None:
+    """Refuse a data set that is not on a local disk, before it is made: it could not be read."""
+    from crnn_jax.datasets import BUILDERS
+
+    name, value = (
+        ("--data-dir", config.data_dir)
+        if config.dataset in BUILDERS
+        else ("--dataset", config.dataset)
+    )
+    if "://" in value:
+        raise UserError(
+            f"{name} {value}: records are read from a local disk only; prepare the set there, or "
+            f"copy its folder to one and give the copy as --dataset"
+        )
 
 
 def _keep_compiled() -> None:
@@ -605,8 +622,14 @@ def _run_sweep(study: SweepConfig, out: str, cluster: ClusterConfig, *, figures:
     from crnn_jax.budget import check_reachable
     from crnn_jax.datasets import BUILDERS, open_set
 
+    if cluster.executor == "ray":
+        import jax
+
+        # This process only hands out cells: GPUs are for the tasks.
+        jax.config.update("jax_platforms", "cpu")
     first = _join_processes(cluster)
     cells = sweep.cells_of(study)
+    _check_local(study.data)
     if study.data.dataset in BUILDERS:
         # Before any music is decoded: a size that cannot be reached is an error at once.
         for cell in cells:
@@ -621,7 +644,7 @@ def _run_sweep(study: SweepConfig, out: str, cluster: ClusterConfig, *, figures:
 
         execute = on_ray(cluster)
     with sigterm_raises(), _sweep_progress(len(cells), shown=first) as watcher:
-        failed = sweep.sweep(study, data, folder, watcher, execute)
+        failed = sweep.sweep(study, data, folder, watcher, execute, writes_tables=first)
     if not first:
         return 1 if failed else 0
     if figures and any(folder.glob("*/result.json")):
@@ -810,11 +833,13 @@ def _warning_line(message: Warning | str, *_: object, **__: object) -> str:
 
 def main() -> None:
     """Entry point of ``crnn-jax``. Exit codes: 0, 1 a run failed, 2 the user's to mend."""
+    cluster = None
     try:
         command = _parse(sys.argv[1:] or ["--help"])
         # TFDS and Orbax tell their own doings as warnings and errors; what matters raises.
         absl.logging.set_verbosity(absl.logging.FATAL)
         warnings.formatwarning = _warning_line  # type: ignore[assignment]
+        cluster = getattr(command, "cluster", None)
         code = command.run()
     except UserError as error:
         print(f"crnn-jax: {error}", file=sys.stderr)
@@ -843,6 +868,10 @@ def main() -> None:
     except Terminated:
         print("crnn-jax: terminated; the same command goes on where it was", file=sys.stderr)
         code = 128 + signal.SIGTERM
+    if code == 2 and cluster is not None and cluster.several_processes:
+        # At once: an ordinary end waits for the others, which wait for this one.
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 

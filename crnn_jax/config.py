@@ -355,6 +355,11 @@ class ClusterConfig:
     def __post_init__(self) -> None:
         _check(self, "num_processes", "heartbeat_seconds")
         _check(self, "process_id", or_zero=True)
+        if self.executor == "ray" and self.several_processes:
+            raise UserError(
+                "--executor ray: trains each cell in one process; leave out --distributed, "
+                "--coordinator-address, --num-processes and --process-id"
+            )
 
     @property
     def several_processes(self) -> bool:

@@ -7,6 +7,7 @@ All machines of the cluster see the sweep's folder and the data under the same p
 import json
 import logging
 import os
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,9 @@ from crnn_jax.sweep import Cell, Executor, Job, Outcome, Watcher, attempt
 # Times that a cell is given to another worker. Machines that are taken away at any time (spot,
 # preemptible) may do so often in a long run, and none of it is lost.
 WORKERS_LOST = 20
+# How long a cell's lock may outlive the machine that had it, in s: on a shared disk, until the
+# server counts that machine as gone (90 s is usual).
+LOCK_LEFT_S = 180
 
 
 class _Unwatched:
@@ -51,7 +55,25 @@ def run_remotely(job: Job, folder: str, compiled: str | None) -> Outcome:
     os.chdir(folder)
     if compiled is not None:
         keep_compiled(compiled)
-    return attempt(job, _Unwatched())
+    deadline = time.monotonic() + LOCK_LEFT_S
+    while (outcome := attempt(job, _Unwatched())).kind == "held" and time.monotonic() < deadline:
+        time.sleep(1)
+    return outcome
+
+
+def _resources_of(text: str) -> dict[str, float]:
+    """What a task asks for, from its JSON."""
+    mend = 'give such as \'{"CPU": 2, "GPU": 1}\''
+    try:
+        wanted = dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"--resources {text}: not a JSON object; {mend}") from error
+    for name, amount in wanted.items():
+        if isinstance(amount, bool) or not isinstance(amount, int | float) or amount < 0:
+            raise UserError(f"--resources {text}: {name} is not a number of 0 or more; {mend}")
+        if name in ("cpu", "gpu", "memory", "object_store_memory"):
+            raise UserError(f"--resources {text}: `{name}` is no name of a resource; {mend}")
+    return wanted
 
 
 def on_ray(cluster: ClusterConfig) -> Executor:
@@ -61,7 +83,7 @@ def on_ray(cluster: ClusterConfig) -> Executor:
     ------
     UserError
         If Ray is not installed, there is no cluster at the address, or the resources are not
-        JSON.
+        a JSON object of numbers.
     """
     try:
         import ray
@@ -69,30 +91,38 @@ def on_ray(cluster: ClusterConfig) -> Executor:
         raise UserError("--executor ray: not installed; `pip install 'crnn_jax[ray]'`") from error
     import jax
 
-    try:
-        wanted = dict(json.loads(cluster.resources))
-    except (ValueError, TypeError) as error:
-        raise UserError(
-            f"--resources {cluster.resources}: not a JSON object; give such as '{{\"GPU\": 1}}'"
-        ) from error
+    wanted = _resources_of(cluster.resources)
     try:
         with warnings.catch_warnings():
             # JAX warns of forks; those of Ray become other programs at once.
             warnings.filterwarnings("ignore", r"os\.fork\(\) was called")
             ray.init(
-                address=cluster.address,
+                address=cluster.address or "local",
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
-    except ConnectionError as error:
-        raise UserError(f"--address {cluster.address}: no Ray cluster there") from error
-    task = ray.remote(run_remotely).options(
+    except (ConnectionError, ValueError) as error:
+        words = str(error).partition("\n")[0]
+        raise UserError(
+            f"--address {cluster.address}: no Ray cluster there ({words}); give HOST:PORT"
+        ) from error
+    there = ray.cluster_resources()
+    for name, amount in wanted.items():
+        if amount > there.get(name, 0):
+            warnings.warn(
+                f"--resources: a cell asks for {amount:g} {name}, the cluster has "
+                f"{there.get(name, 0):g}; the cells wait until a machine with them joins",
+                stacklevel=2,
+            )
+    task = ray.remote(
         num_cpus=wanted.pop("CPU", 1),
         num_gpus=wanted.pop("GPU", 0),
         resources=wanted,
         max_retries=WORKERS_LOST,
-    )
+        # A process a cell: JAX keeps a GPU's memory as long as its process lives.
+        max_calls=1,
+    )(run_remotely)
     compiled = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
 
     def execute(jobs: Sequence[Job], watcher: Watcher) -> Iterator[tuple[Job, Outcome]]:
@@ -105,9 +135,13 @@ def on_ray(cluster: ClusterConfig) -> Executor:
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from error
             except ray.exceptions.RayError as error:
-                message = f"{type(error).__name__}: {error}".partition("\n")[0]
-                runs.write_failure(job.run, message, str(error))
-                outcome = Outcome("failed", error=message)
+                # The cell may have ended well, and its machine been lost after that.
+                if (result := runs.read_result(job.run)) is not None:
+                    outcome = Outcome("finished", result)
+                else:
+                    message = f"{type(error).__name__}: {error}".partition("\n")[0]
+                    runs.write_failure(job.run, message, str(error))
+                    outcome = Outcome("failed", error=message)
             yield job, outcome
 
     return execute

@@ -19,6 +19,11 @@ from crnn_jax.config import ClusterConfig
 from crnn_jax.errors import UserError
 
 AXIS = "batch"
+# An end to waiting for the other processes, in s: when they start, and when they end.
+START_S = 120
+END_S = 60
+# Steps from one question to all processes to the next: each waits for the steps under way.
+STEPS_BETWEEN_QUESTIONS = 8
 
 
 def keep_compiled(folder: str | os.PathLike) -> None:
@@ -38,6 +43,9 @@ def join_processes(cluster: ClusterConfig) -> None:
     UserError
         If the flags, or what started the processes, do not say which processes there are.
     """
+    address = cluster.coordinator_address
+    if address is not None and not address.rpartition(":")[2].isdigit():
+        raise UserError(f"--coordinator-address {address}: no port; give HOST:PORT")
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # SIGTERM is ours (`crnn_jax.signals`).
     jax.config.update("jax_enable_preemption_service", False)
@@ -46,6 +54,8 @@ def join_processes(cluster: ClusterConfig) -> None:
             coordinator_address=cluster.coordinator_address,
             num_processes=cluster.num_processes,
             process_id=cluster.process_id,
+            initialization_timeout=START_S,
+            shutdown_timeout_seconds=END_S,
             heartbeat_timeout_seconds=cluster.heartbeat_seconds,
         )
     except ValueError as error:
@@ -110,6 +120,17 @@ def agree(*asked: bool) -> tuple[bool, ...]:
         return asked
     answers = multihost_utils.process_allgather(np.array(asked))
     return tuple(np.any(answers, axis=0).tolist())
+
+
+def steps_between_questions() -> int:
+    """Steps after which `agree` is to be asked; of one process, after each."""
+    return 1 if jax.process_count() == 1 else STEPS_BETWEEN_QUESTIONS
+
+
+def together() -> None:
+    """Wait until all processes have come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("together")
 
 
 def pad_rows(array: np.ndarray, rows: int) -> np.ndarray:

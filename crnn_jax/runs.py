@@ -7,7 +7,6 @@ one folder, one at a time holds a run, by a lock that ends with the process.
 
 import contextlib
 import csv
-import fcntl
 import io
 import json
 import os
@@ -19,6 +18,7 @@ from typing import Any
 from etils import epath
 
 from crnn_jax.errors import UserError
+from crnn_jax.locks import lock, on_disk
 
 # Folder of a sweep's locks: beside the runs, whose folders hold results alone.
 LOCKS = ".locks"
@@ -69,48 +69,10 @@ def write_text(path: epath.Path, text: str) -> None:
     with temporary.open("w") as file:
         file.write(text)
         file.flush()
-        if _on_disk(path):
+        if on_disk(path):
             # Otherwise a power cut could leave the new name with nothing in it.
             os.fsync(file.fileno())
     temporary.replace(path)
-
-
-def _on_disk(path: epath.Path) -> bool:
-    """Whether a path is a file system's; an object store (``gs://``, ``s3://``) has no locks."""
-    return "://" not in os.fspath(path)
-
-
-@contextlib.contextmanager
-def lock(path: epath.Path, *, wait: bool) -> Iterator[bool]:
-    """Lock a file against other processes, on this machine and on others that share the disk.
-
-    The kernel ends the lock with the process, however that dies. On NFS this needs the server's
-    locks (the default of NFS 4; not the mount option ``nolock``). In an object store nothing is
-    locked.
-
-    Parameters
-    ----------
-    path
-        The file; its only purpose is to be locked, and it stays.
-    wait
-        Whether to wait for a process that has it.
-
-    Yields
-    ------
-    bool
-        False if another process has it and `wait` is false.
-    """
-    if not _on_disk(path):
-        yield True
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
 
 
 @contextlib.contextmanager

@@ -23,7 +23,10 @@ from crnn_jax.config import Architecture, ModelConfig, Rule, SweepConfig, TrainC
 from crnn_jax.datasets import PreparedSet
 from crnn_jax.errors import ProcessLost, UserError
 from crnn_jax.metrics import TagScores
-from crnn_jax.signals import sigterm_waits
+from crnn_jax.signals import Terminated, sigterm_waits
+
+# How the message of a cell that has failed for want of memory begins.
+OUT_OF_MEMORY = "out of memory"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,11 +231,13 @@ def run_cell(job: Job, on_progress: Callable[[float, str], None]) -> dict[str, A
             on_epoch=on_epoch,
             stop_requested=stop_requested,
         )
+        # Several processes end together, or the others would wait for this one.
+        if parallel.agree(stop_requested())[0]:
+            raise Terminated
     progress, compiled = fitted.progress, fitted.compiled
     n_train = min(train.max_examples or data.n_examples["train"], data.n_examples["train"])
     seconds_per_sample = progress.train_s / (progress.step * train.batch_size)
     device = jax.local_devices()[0]
-    memory = device.memory_stats() or {}
     result = {
         **dataclasses.asdict(cell),
         "params": budget.params,
@@ -260,8 +265,8 @@ def run_cell(job: Job, on_progress: Callable[[float, str], None]) -> dict[str, A
         "seconds_per_2500_samples": 2500 * seconds_per_sample,
         "samples_per_s": 1 / seconds_per_sample,
         "flops_per_sample": compiled.flops_per_sample,
-        # An accelerator counts; for a CPU there is XLA's own plan of the step.
-        "peak_memory_bytes": memory.get("peak_bytes_in_use", compiled.peak_memory_bytes),
+        # XLA's plan of the step: what a device counts is of all cells before, too.
+        "peak_memory_bytes": compiled.peak_memory_bytes,
         "device": device.device_kind,
         "device_count": jax.device_count(),
         "versions": versions(),
@@ -294,7 +299,10 @@ def attempt(job: Job, watcher: Watcher) -> Outcome:
     first = jax.process_index() == 0
     with runs.hold(run) if first else contextlib.nullcontext(False) as held:
         finished = held and runs.read_result(run) is not None
-        held, finished = parallel.agree(held, finished)
+        try:
+            held, finished = parallel.agree(held, finished)
+        except jax.errors.JaxRuntimeError as error:
+            raise ProcessLost(in_a_line(error, job.train)) from error
         if not held:
             return Outcome("held")
         if finished:
@@ -306,11 +314,13 @@ def attempt(job: Job, watcher: Watcher) -> Outcome:
             raise
         except Exception as error:  # Recorded with its traceback, and the exit code says so.
             message = in_a_line(error, job.train)
-            if jax.process_count() > 1 and not isinstance(error, Diverged):
+            alone = jax.process_count() > 1 and not isinstance(error, Diverged)
+            # What a lost process did to the others is no failure of the cell.
+            if first and (not alone or message.startswith(OUT_OF_MEMORY)):
+                runs.write_failure(run, message, traceback.format_exc())
+            if alone:
                 # The others may not have failed, and wait for this one.
                 raise ProcessLost(message) from error
-            if first:
-                runs.write_failure(run, message, traceback.format_exc())
             return Outcome("failed", error=message)
         finally:
             # Compiled steps of a cell are of no use to the next one, and hold memory.
@@ -324,12 +334,19 @@ def in_a_line(error: Exception, train: TrainConfig) -> str:
     """Why a cell failed, and what may help."""
     import jax
 
+    from crnn_jax.training import Diverged
+
     words = str(error).strip().partition("\n")[0]
+    if isinstance(error, Diverged):
+        return words
     # XLA has no class of its own for it.
-    if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in words:
+    of_device = isinstance(error, jax.errors.JaxRuntimeError) and any(
+        name in words for name in ("RESOURCE_EXHAUSTED", "OUT_OF_MEMORY")
+    )
+    if of_device or isinstance(error, MemoryError):
         return (
-            f"out of memory with --batch-size {train.batch_size}: give a smaller one, or a shorter "
-            f"--clip-seconds ({words})"
+            f"{OUT_OF_MEMORY} with --batch-size {train.batch_size}: give a smaller one, or a "
+            f"shorter --clip-seconds ({words})"
         )
     return f"{type(error).__name__}: {words}"
 
@@ -387,12 +404,27 @@ def sweep(
     out: epath.Path,
     watcher: Watcher,
     execute: Executor = run_here,
+    *,
+    writes_tables: bool = True,
 ) -> Sequence[Cell]:
     """Run all cells that have no result yet, and rebuild the tables after each.
 
     A cell that fails is recorded in its folder's ``failed.json``, and the others go on. Cells that
     another process holds are asked for again after the others, and left to it if it still has
     them: it writes their results, and the tables.
+
+    Parameters
+    ----------
+    config, data
+        The study, and what is learned from.
+    out
+        Its folder.
+    watcher
+        Told what happens.
+    execute
+        What runs the cells.
+    writes_tables
+        False for all but the first of several processes that train each cell together.
 
     Returns
     -------
@@ -432,11 +464,13 @@ def sweep(
                 case "finished":
                     assert outcome.result is not None
                     watcher.cell_finished(job.cell, outcome.result)
-                    runs.write_tables(out)
+                    if writes_tables:
+                        runs.write_tables(out)
         if len(held) == len(waiting):
             break
         waiting = held
     for job in waiting:
         watcher.cell_left(job.cell)
-    runs.write_tables(out)
+    if writes_tables:
+        runs.write_tables(out)
     return failed

@@ -1,6 +1,7 @@
 """Training of one network: pure steps, and the loop around them."""
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -20,10 +21,15 @@ from jaxtyping import Array, Float, Int, PyTree
 from crnn_jax import parallel
 from crnn_jax.config import ModelConfig, TrainConfig
 from crnn_jax.datasets import PreparedSet
+from crnn_jax.errors import UserError
 from crnn_jax.metrics import TagScores, score_tags
 from crnn_jax.models import build
 from crnn_jax.pipeline import Batch, evaluation_batches, frames_of, training_batches
 from crnn_jax.signals import Terminated
+
+# Operations are counted as these platforms get them: what minimal filtering saves on a CPU is not
+# to be counted as work not done, and XLA counts a loop's body once.
+PLAIN = ("tpu",)
 
 
 class Diverged(Exception):
@@ -190,11 +196,13 @@ def compile_steps(
     compiled_train = traced.lower().compile()
     compiled_evaluate = evaluate.lower(state.variables, batch["log_mel"]).compile()
     compile_s = time.perf_counter() - start
-    # Counted on the plain operations, as every platform but the CPU gets them: what minimal
-    # filtering saves is not to be counted as work not done, and XLA counts a loop's body once.
-    # As the memory, those of one device's rows.
-    plain_flops = traced.lower(lowering_platforms=("tpu",)).cost_analysis()["flops"]
-    flops = plain_flops * mesh.size / config.batch_size
+    counted = traced.lower(lowering_platforms=PLAIN).cost_analysis()
+    # The plugins of GPUs and TPUs do not count.
+    flops = (
+        flops_of_step(model_config, config, frames)
+        if counted is None
+        else counted["flops"] * mesh.size / config.batch_size
+    )
     memory = compiled_train.memory_analysis()
     peak_memory = (
         memory.argument_size_in_bytes
@@ -204,6 +212,36 @@ def compile_steps(
     )
     compiled = Compiled(compiled_train, compiled_evaluate, compile_s, flops, peak_memory)
     return compiled, state
+
+
+def flops_of_step(model_config: ModelConfig, config: TrainConfig, frames: int) -> float:
+    """Floating-point operations of a training step for a sample, counted by XLA on a CPU.
+
+    Raises
+    ------
+    UserError
+        If the environment leaves JAX no CPU.
+    """
+    try:
+        (cpu, *_) = jax.local_devices(backend="cpu")
+    except RuntimeError as error:
+        raise UserError(
+            f"JAX_PLATFORMS: without a CPU ({error}), on which operations are counted; "
+            f"add cpu to it, such as cuda,cpu"
+        ) from error
+    optimizer, model = optax.adam(config.learning_rate), build(model_config)
+    state = jax.eval_shape(lambda: initial_state(model, optimizer, 0, model_config.n_mels, frames))
+    rows = config.batch_size
+    batch = {
+        "log_mel": jax.ShapeDtypeStruct((rows, model_config.n_mels, frames), jnp.float16),
+        "tags": jax.ShapeDtypeStruct((rows, model_config.n_tags), jnp.uint8),
+    }
+    step = functools.partial(train_step, model=model, optimizer=optimizer, axis_name=None)
+    with jax.default_device(cpu):
+        lowered = jax.jit(step).trace(state, batch).lower(lowering_platforms=PLAIN)
+    counted = lowered.cost_analysis()
+    assert counted is not None
+    return counted["flops"] / rows
 
 
 def evaluation_step(model_config: ModelConfig, mesh: Mesh) -> Any:
@@ -402,10 +440,10 @@ def fit(
     def save_is_due() -> bool:
         return time.perf_counter() - last_save > config.checkpoint_seconds
 
-    def out_of_time() -> bool:
-        if config.max_train_seconds is None:
-            return False
-        return parallel.agree(progress.train_s >= config.max_train_seconds)[0]
+    def ask() -> tuple[bool, ...]:
+        """Whether to stop, whether to save, and whether the time is up."""
+        up = config.max_train_seconds is not None and progress.train_s >= config.max_train_seconds
+        return parallel.agree(stop_requested(), save_is_due(), up)
 
     unsettled: list[dict[str, Array]] = []
 
@@ -424,7 +462,8 @@ def fit(
 
     while progress.ended_by is None:
         start = time.perf_counter()
-        while progress.steps_in_epoch < steps_per_epoch and not out_of_time():
+        _, _, time_is_up = ask()
+        while progress.steps_in_epoch < steps_per_epoch and not time_is_up:
             batch = parallel.put_batch(mesh, next(reader))
             # While the step before is under way, reading costs the devices nothing.
             if not unsettled or unsettled[-1]["loss"].is_ready():  # type: ignore[attr-defined]
@@ -436,7 +475,11 @@ def fit(
             unsettled.append(metrics)
             progress.step += 1
             progress.steps_in_epoch += 1
-            stop, due = parallel.agree(stop_requested(), save_is_due())
+            progress.train_s += time.perf_counter() - start
+            start = time.perf_counter()
+            stop = due = False
+            if progress.step % parallel.steps_between_questions() == 0:
+                stop, due, time_is_up = ask()
             if stop or due:
                 settle()
             progress.train_s += time.perf_counter() - start
@@ -450,6 +493,11 @@ def fit(
 
         start = time.perf_counter()
         logits, targets = predict(compiled.evaluate, state.variables, data, "valid", config, mesh)
+        if not np.isfinite(logits).all():
+            raise Diverged(
+                f"diverged at step {progress.step}: the network's outputs are no longer finite; "
+                f"try a lower --learning-rate"
+            )
         scores = score_tags(targets, logits)
         assert scores.macro_auc is not None, "checked before training by check_scorable"
         progress.eval_s += time.perf_counter() - start
@@ -467,7 +515,8 @@ def fit(
                 "train_s": progress.train_s,
             }
         )
-        if out_of_time():
+        stop, due, time_is_up = ask()
+        if time_is_up:
             progress.ended_by = "time"
         elif progress.epoch == config.epochs:
             progress.ended_by = "epochs"
@@ -475,7 +524,6 @@ def fit(
             progress.ended_by = "patience"
         progress.loss_sum, progress.steps_in_epoch = 0.0, 0
         on_epoch(progress.history)
-        stop, due = parallel.agree(stop_requested(), save_is_due())
         if stop or due or progress.ended_by:
             save()
         if stop:

@@ -8,8 +8,8 @@ import pytest
 
 from tests.commands import CELL, finish, history, kill, numbers, snapshots, wait_until
 
-# Several processes that wait for each other take minutes: `make stress`.
-pytestmark = pytest.mark.stress
+# Several processes that wait for each other take minutes: `make test-cluster`.
+pytestmark = pytest.mark.cluster
 
 TWO = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
 

@@ -8,9 +8,12 @@ import pytest
 
 from tests.commands import finish, kill, numbers, parameters, snapshots, wait_until
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None, reason="Ray is not installed (the extra `ray`)"
-)
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.skipif(
+        importlib.util.find_spec("ray") is None, reason="Ray is not installed (the extra `ray`)"
+    ),
+]
 FLAGS = ("--executor", "ray", "--resources", '{"CPU": 1}')
 CELLS = [f"conv1d-4000-uniform-seed{seed}" for seed in range(3)]
 

@@ -33,10 +33,11 @@ from tests.commands import (
 from tests.conftest import Log
 from tests.test_runs import a_result
 
-# Real processes, killed and started again, take minutes: `make stress`.
-pytestmark = pytest.mark.stress
+# Real processes, killed and started again, take minutes: `make test-cluster`.
+cluster = pytest.mark.cluster
 
 
+@cluster
 def test_killed_and_terminated_ends_with_the_same_bits(commands, swept_by_two, tmp_path):
     run = tmp_path / CELL
     process = commands.start(tmp_path)
@@ -68,6 +69,7 @@ def test_killed_and_terminated_ends_with_the_same_bits(commands, swept_by_two, t
     assert not list(run.glob(".*"))
 
 
+@cluster
 def test_two_processes_share_a_sweep(swept_by_two):
     out, said = swept_by_two
     assert [code for code, _, _ in said] == [0, 0], said
@@ -134,6 +136,7 @@ def read_damaged(three_snapshots, folder):
         assert set_aside >= 4
 
 
+@cluster
 def test_no_damage_to_a_snapshot_gives_wrong_numbers(three_snapshots, tmp_path):
     # In a process of its own: Orbax leaves the reading of the other arrays to itself when that of
     # one fails.
@@ -156,6 +159,7 @@ def test_a_run_with_no_readable_snapshot_begins_again(three_snapshots, tmp_path)
         assert checkpoints.restore(a_snapshot(9))[1] == {"value": 5}
 
 
+@cluster
 def test_a_result_cut_short_is_made_again(swept_by_two, small_set, tmp_path):
     out = epath.Path(tmp_path / "copy")
     shutil.copytree(swept_by_two[0], out)
@@ -169,6 +173,7 @@ def test_a_result_cut_short_is_made_again(swept_by_two, small_set, tmp_path):
     assert numbers(out / CELL) == numbers(swept_by_two[0] / CELL)
 
 
+@cluster
 def test_a_full_disk_loses_no_result(commands, swept_by_two, tmp_path):
     out = tmp_path / "copy"
     shutil.copytree(swept_by_two[0], out)

@@ -8,9 +8,6 @@ import pytest
 
 from tests.commands import finish, kill, numbers, parameters
 
-# Minutes of it: `make stress`.
-pytestmark = pytest.mark.stress
-
 CELLS = [f"conv1d-4000-uniform-seed{seed}" for seed in range(3)]
 
 
@@ -50,10 +47,12 @@ def check(whole, out):
     assert len(seeds) == len(set(seeds))
 
 
+@pytest.mark.cluster
 def test_a_few_kills(commands, swept_by_two, tmp_path):
-    survive(commands, swept_by_two[0], tmp_path / "out", kills=2, seed=0, longest_s=12)
+    survive(commands, swept_by_two[0], tmp_path / "out", kills=6, seed=0, longest_s=12)
 
 
-@pytest.mark.timeout(3600)
+@pytest.mark.stress
+@pytest.mark.timeout(7200)
 def test_many_kills(commands, swept_by_two, tmp_path):
-    survive(commands, swept_by_two[0], tmp_path / "out", kills=100, seed=1, longest_s=20)
+    survive(commands, swept_by_two[0], tmp_path / "out", kills=200, seed=1, longest_s=20)

@@ -50,6 +50,8 @@ class PreparedSet:
         Positive examples of each tag in each split.
     n_rejected
         Files that could not be used; ``rejected.csv`` in its folder lists them.
+    tracks_digest
+        Tells sets apart that were made of other lists of tracks.
     """
 
     path: str
@@ -60,6 +62,7 @@ class PreparedSet:
     n_examples: dict[str, int]
     tag_counts: dict[str, tuple[int, ...]]
     n_rejected: int
+    tracks_digest: str | None
 
     def source(self, split: str) -> Sequence[dict[str, Any]]:
         """Random access to a split: ``log_mel`` (mel × frames, float16 dB), ``tags``, ``track_id``.
@@ -122,6 +125,7 @@ def open_set(path: str | os.PathLike) -> PreparedSet:
         n_examples={name: split.num_examples for name, split in info.splits.items()},
         tag_counts={name: tuple(counts) for name, counts in metadata["tag_counts"].items()},
         n_rejected=metadata["n_rejected"],
+        tracks_digest=metadata.get("tracks_digest"),
     )
 
 
@@ -156,7 +160,15 @@ def prepare(
     """
     if config.dataset not in BUILDERS:
         return open_set(config.dataset)
+    from crnn_jax.datasets.records import is_whole
+
     builder = builder_class(config.dataset)(config, engine=engine, report=report)
-    if not builder.is_prepared():
+    if not is_whole(builder.data_path):
         builder.download_and_prepare()
-    return open_set(builder.data_path)
+    data = open_set(builder.data_path)
+    if data.tracks_digest != builder.tracks_digest:
+        raise UserError(
+            f"{data.path}: made of another list of tracks than there is now; delete it, or give "
+            f"another --data-dir"
+        )
+    return data

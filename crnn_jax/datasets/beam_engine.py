@@ -1,5 +1,7 @@
 """Shards made on a cluster: the local engine's work as an Apache Beam pipeline."""
 
+import contextlib
+import io
 from collections.abc import Iterator, Sequence
 
 from etils import epath
@@ -27,8 +29,8 @@ def beam_engine(runner: str, options: Sequence[str] = ()) -> Engine:
     Raises
     ------
     UserError
-        If Beam is not installed, does not know the runner or one of its options, or if the runner's
-        workers do not write into this data folder.
+        If Beam is not installed, does not know the runner, cannot read the value of an option, if
+        the pipeline fails, or if the runner's workers do not write into this data folder.
     """
     try:
         import apache_beam
@@ -44,16 +46,30 @@ def beam_engine(runner: str, options: Sequence[str] = ()) -> Engine:
     except (ValueError, ImportError) as error:
         raise UserError(f"--runner {runner}: {' '.join(str(error).split())}") from error
 
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            parsed = PipelineOptions([f"--{option}" for option in options])
+            # Parses; which options the runner has, only the runner knows.
+            parsed.get_all_options()
+    except SystemExit as error:
+        words = said.getvalue().strip().rpartition("\n")[2]
+        raise UserError(f"--runner-options: {words}") from error
+
     def run(tasks: Sequence[ShardTask]) -> Iterator[ShardResult]:
-        flags = [f"--{option}" for option in options]
-        with apache_beam.Pipeline(chosen, options=PipelineOptions(flags)) as pipeline:
-            _ = (
-                pipeline
-                | "Shards" >> apache_beam.Create(tasks)
-                # Without it a runner may make them all in one process: they have one source.
-                | "Spread" >> apache_beam.Reshuffle()
-                | "Make" >> apache_beam.Map(_make)
-            )
+        try:
+            with apache_beam.Pipeline(chosen, options=parsed) as pipeline:
+                _ = (
+                    pipeline
+                    | "Shards" >> apache_beam.Create(tasks)
+                    # Without it a runner may make them all in one process: they have one source.
+                    | "Spread" >> apache_beam.Reshuffle()
+                    | "Make" >> apache_beam.Map(_make)
+                )
+        except RuntimeError as error:
+            # A runner wraps what its workers raise, and tells of it at the end.
+            words = str(error).strip().rpartition("\n")[2]
+            raise UserError(f"--runner {runner}: {words}; give the command again") from error
         for task in tasks:
             result = finished_shard(epath.Path(task.path))
             if result is None:

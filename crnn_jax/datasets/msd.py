@@ -74,9 +74,9 @@ class Msd(PublishedCollection):
     (ISMIR 2016; arXiv 1606.00298), https://github.com/keunwoochoi/MSD_split_for_tagging: 201,680
     clips for training, 12,605 for validation, 28,540 for the test.
 
-    The audio, previews of 30 s from 7digital, is under copyright. It is not published with the
-    set and can no longer be fetched from 7digital; the research groups that have it keep it to
-    themselves. Last.fm's tags are for non-commercial research.
+    The audio, previews of 30 s from 7digital, is under copyright and not distributed with the set.
+    The tags are those of Last.fm's data set (http://millionsongdataset.com/lastfm), for research
+    that is not commercial.
 
     ``--manual-dir`` is the folder of the audio, ``6/0/6010476.clip.mp3``, and has the split's files
     (``train_x_msd_id.txt``, ``train_x_filename.txt``, ``train_y.npy``; the same for ``valid`` and
@@ -119,6 +119,8 @@ def read_split(folder: epath.Path, split: str) -> list[Track]:
             f"{names_path}: {len(names)} rows, but {len(ids)} in {split}_x_msd_id.txt and "
             f"{len(targets)} in {split}_y.npy; get the three anew"
         )
+    if not names:
+        raise UserError(f"{names_path}: no rows; get the split's files anew")
     rows, columns = np.nonzero(targets)
     # The tags of row i stand in `columns` from begins[i] to begins[i + 1].
     begins = np.searchsorted(rows, np.arange(len(names) + 1)).tolist()

@@ -11,6 +11,7 @@ interrupted.
 
 import abc
 import concurrent.futures
+import concurrent.futures.process
 import contextlib
 import csv
 import dataclasses
@@ -23,8 +24,8 @@ import os
 import signal
 import tempfile
 import threading
-import types
 import uuid
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -38,6 +39,7 @@ from tensorflow_datasets.core import dataset_builder, example_serializer
 from crnn_jax import audio
 from crnn_jax.config import DataConfig, MelConfig
 from crnn_jax.errors import DISK_ERRORS, UserError
+from crnn_jax.locks import lock, on_disk
 
 SPLITS = ("train", "valid", "test")
 # Tracks of one shard. A shard is what an interruption can lose and what a process takes at a
@@ -46,6 +48,10 @@ SPLITS = ("train", "valid", "test")
 LARGEST_SHARD = 256
 SMALLEST_SHARD = 8
 SHARDS_OF_A_SMALL_SET = 32
+# Of the staging folder: what becomes the set's folder. Results of single shards are beside it.
+RECORDS = "records"
+# TFDS's name.
+DESCRIPTION = "dataset_info.json"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -136,10 +142,10 @@ def make_shard(task: ShardTask) -> ShardResult:
     """
     path = epath.Path(task.path)
     finished = finished_shard(path)
-    if finished is not None:
+    if finished is not None and not _usable_by_now(task, finished):
         return finished
     # A cluster may give one shard to two machines at once: the last one replaces the same bytes.
-    temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
+    temporary = _result_path(path).with_suffix(f".{uuid.uuid4().hex}.tmp")
     try:
         if "://" not in task.path:
             with _disk_errors(temporary):
@@ -153,7 +159,7 @@ def make_shard(task: ShardTask) -> ShardResult:
                 written.copy(temporary)
         temporary.replace(path)
         temporary.write_text(json.dumps(dataclasses.asdict(result)))
-        temporary.replace(path.with_suffix(".json"))
+        temporary.replace(_result_path(path))
     finally:
         # There only if something failed.
         temporary.unlink(missing_ok=True)
@@ -210,8 +216,26 @@ def _write_records(task: ShardTask, path: epath.Path) -> ShardResult:
 
 def finished_shard(path: epath.Path) -> ShardResult | None:
     """What is known of a shard, or None if it is not there or not whole."""
-    result_path = path.with_suffix(".json")
+    result_path = _result_path(path)
     return _result_from_json(result_path.read_text()) if result_path.exists() else None
+
+
+def _result_path(shard: epath.Path) -> epath.Path:
+    """Where the result of a shard is: beside the folder that is to become the set's."""
+    return shard.parent.parent / f"{shard.stem}.json"
+
+
+def _usable_by_now(task: ShardTask, finished: ShardResult) -> bool:
+    """Whether a file that was rejected in an earlier attempt has been mended since."""
+    rejected = {row.track_id for row in finished.rejected}
+    for track in task.tracks:
+        if track.track_id in rejected:
+            try:
+                task.read(track)
+            except audio.AudioError:
+                continue
+            return True
+    return False
 
 
 def _result_from_json(text: str) -> ShardResult:
@@ -237,6 +261,11 @@ def local_engine(workers: int | None) -> Engine:
             futures = [pool.submit(make_shard, task) for task in tasks]
             for future in concurrent.futures.as_completed(futures):
                 yield future.result()
+        except concurrent.futures.process.BrokenProcessPool as error:
+            raise UserError(
+                "prepare: a process that decodes was killed, most likely for want of memory; give "
+                "fewer --workers: the same command goes on where it was"
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -288,6 +317,7 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         self.engine = engine or local_engine(config.workers)
         self.report = report or (lambda done, total: None)
         self._collection: Collection = self.collection(config)
+        self.tracks_digest = _digest_of(self._collection)
         variant = self.variant(config, self._collection)
         super().__init__(
             data_dir=config.data_dir,
@@ -332,6 +362,7 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             "tag_names": self._collection.tag_names,
             "tag_categories": self._collection.tag_categories,
             "mel": dataclasses.asdict(self.config.mel),
+            "tracks_digest": self.tracks_digest,
         }
         return tfds.core.DatasetInfo(
             builder=self,
@@ -340,16 +371,6 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             metadata=tfds.core.MetadataDict(metadata),
             disable_shuffling=True,
         )
-
-    def _make_download_manager(self, **_: Any) -> Any:
-        """In place of TFDS's, which would make folders for downloads."""
-        return types.SimpleNamespace(downloaded_size=0)
-
-    def _log_download_bytes(self) -> None:
-        """Nothing is downloaded; the command line shows the progress."""
-
-    def _log_download_done(self) -> None:
-        """See `_log_download_bytes`."""
 
     def shard_tasks(self, folder: epath.Path) -> list[ShardTask]:
         """The shards to be made in `folder`, in the order of the set."""
@@ -369,12 +390,38 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
                 )
         return tasks
 
-    def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
-        """TFDS's hook: fill `data_path`, by now a temporary folder, and set the splits."""
+    def download_and_prepare(self, **_: Any) -> None:
+        """Make the set, or go on with making it.
+
+        In place of TFDS's, which begins anew after an interruption. Everything is made in a
+        folder of a staging folder, which is renamed at the end: at any moment before, what is there
+        can be gone on with.
+
+        Raises
+        ------
+        UserError
+            If no audio is where it should be, or too many of the files cannot be used.
+        """
+        with _alone(self.data_path):
+            if not is_whole(self.data_path):
+                if self.data_path.exists() and on_disk(self.data_path):
+                    raise UserError(f"{self.data_path}: not a whole data set; delete it")
+                self._download_and_prepare(None)
+            # What an attempt has left that was killed at its very end.
+            if (staging := self._staging_folder()).exists():
+                staging.rmtree()
+
+    def _download_and_prepare(self, dl_manager: None, download_config: None = None) -> None:
         self.check_audio()
-        staging = self._staging_folder()
-        staging.mkdir(parents=True, exist_ok=True)
-        tasks = self.shard_tasks(staging)
+        records = self._staging_folder() / RECORDS
+        records.mkdir(parents=True, exist_ok=True)
+        tasks = self.shard_tasks(records)
+        results = self._make(tasks)
+        self._finish(records, [results[task.path] for task in tasks])
+        _move(records, self.data_path)
+
+    def _make(self, tasks: Sequence[ShardTask]) -> dict[str, ShardResult]:
+        """Make the shards that are not there; what is known of each, by its path."""
         n_tracks = {task.path: len(task.tracks) for task in tasks}
         results: dict[str, ShardResult] = {}
         done = 0
@@ -382,11 +429,14 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             results[result.path] = result
             done += n_tracks[result.path]
             self.report(done, sum(n_tracks.values()))
-        in_order = [results[task.path] for task in tasks]
+        return results
 
+    def _finish(self, records: epath.Path, in_order: Sequence[ShardResult]) -> None:
+        """Give the shards their final names, and write what is known of the set beside them."""
         rejected = [row for result in in_order for row in result.rejected]
-        write_rejected(staging / "rejected.csv", rejected)
-        _check_rejected(rejected, sum(n_tracks.values()), self.config, staging)
+        write_rejected(records / "rejected.csv", rejected)
+        n_tracks = sum(map(len, self._collection.splits.values()))
+        _check_rejected(rejected, n_tracks, self.config, records)
 
         split_infos, tag_counts = [], {}
         for split in self._collection.splits:
@@ -394,12 +444,15 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             if not shards:
                 raise UserError(
                     f"{self.config.dataset}: all files of the {split} split were rejected; "
-                    f"see {staging / 'rejected.csv'}"
+                    f"see {records / 'rejected.csv'}"
                 )
             template = self._get_filename_template(split)
             for number, shard in enumerate(shards):
-                name = template.sharded_filepath(shard_index=number, num_shards=len(shards))
-                epath.Path(shard.path).rename(self.data_path / name.name)
+                made = epath.Path(shard.path)
+                name = template.sharded_filepath(shard_index=number, num_shards=len(shards)).name
+                # Not there: it had its final name when an earlier attempt was interrupted.
+                if made.exists():
+                    made.replace(records / name)
             split_infos.append(
                 tfds.core.SplitInfo(
                     name=split,
@@ -409,19 +462,17 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
                 )
             )
             tag_counts[split] = np.sum([shard.tag_counts for shard in shards], axis=0).tolist()
-        (staging / "rejected.csv").rename(self.data_path / "rejected.csv")
+        for shard in in_order:
+            # Of a shard whose files were all rejected.
+            epath.Path(shard.path).unlink(missing_ok=True)
         self.info.metadata["tag_counts"] = tag_counts
         self.info.metadata["n_rejected"] = len(rejected)
         self.info.set_splits(tfds.core.splits.SplitDict(split_infos))
-        staging.rmtree()
+        self.info.write_to_directory(records)
 
     def _staging_folder(self) -> epath.Path:
         """Where the shards of exactly this set wait until all are there."""
-        digest = hashlib.sha256()
-        for task in self.shard_tasks(epath.Path("")):
-            digest.update(repr((task.split, task.tracks, task.mel)).encode())
-        final = epath.Path(self._data_dir_root) / self.info.full_name
-        return final.parent / f"{final.name}.preparing-{digest.hexdigest()[:12]}"
+        return self.data_path.with_name(f"{self.data_path.name}.preparing-{self.tracks_digest}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -435,6 +486,43 @@ class _Reader:
         return self.builder.read_track(self.config, track)
 
 
+@contextlib.contextmanager
+def _alone(folder: epath.Path) -> Iterator[None]:
+    """Let one process at a time make a set's folder; the others wait."""
+    path = folder.with_name(f".{folder.name}.lock")
+    with lock(path, wait=False) as held:
+        if held:
+            yield
+            return
+    warnings.warn(f"{folder}: another process prepares this set; waiting for it", stacklevel=2)
+    with lock(path, wait=True):
+        yield
+
+
+def _digest_of(collection: Collection) -> str:
+    """Tells collections apart that have other tracks, tags or splits."""
+    digest = hashlib.sha256(repr(collection.tag_names).encode())
+    for split, tracks in collection.splits.items():
+        # The audio's place is not part of it: it may be moved.
+        digest.update(repr((split, [(track.track_id, track.tags) for track in tracks])).encode())
+    return digest.hexdigest()[:12]
+
+
+def is_whole(folder: epath.Path) -> bool:
+    """Whether a folder has a finished set: its description is the last thing that comes there."""
+    return (folder / DESCRIPTION).exists()
+
+
+def _move(records: epath.Path, folder: epath.Path) -> None:
+    """Let a finished set be at its place: at once on a disk, its description last in a store."""
+    if on_disk(folder):
+        records.rename(folder)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in sorted(records.iterdir(), key=lambda file: (file.name == DESCRIPTION, file.name)):
+        file.replace(folder / file.name)
+
+
 def _mel_suffix(mel: MelConfig) -> str:
     """Tells sets with another log-mel than the paper's apart."""
     if mel == MelConfig():
@@ -446,14 +534,14 @@ def _mel_suffix(mel: MelConfig) -> str:
 
 
 def _check_rejected(
-    rejected: Sequence[Rejected], n_tracks: int, config: DataConfig, staging: epath.Path
+    rejected: Sequence[Rejected], n_tracks: int, config: DataConfig, records: epath.Path
 ) -> None:
     share = len(rejected) / n_tracks
     if share > config.max_rejected:
         raise UserError(
             f"{config.dataset}: {len(rejected)} of {n_tracks} files ({share:.1%}) cannot be used, "
-            f"more than --max-rejected {config.max_rejected:.0%}; they are listed in "
-            f"{staging / 'rejected.csv'}. What is prepared is kept: mend the files, or give the "
+            f"more than --max-rejected {100 * config.max_rejected:g}%; they are listed in "
+            f"{records / 'rejected.csv'}. What is prepared is kept: mend the files, or give the "
             f"command again with a higher --max-rejected"
         )
 

@@ -24,6 +24,7 @@ def config(tmp_path):
     return DataConfig(data_dir=str(tmp_path), n_examples=75, mel=MEL)
 
 
+@pytest.mark.cluster
 @needs_beam
 def test_several_processes_make_the_same_set(small_set, config):
     data = prepare(config, engine=beam_engine("DirectRunner", TWO_PROCESSES))
@@ -31,6 +32,7 @@ def test_several_processes_make_the_same_set(small_set, config):
     assert data.tag_counts == small_set.tag_counts
 
 
+@pytest.mark.cluster
 @needs_beam
 def test_a_portable_runner_makes_the_same_set(small_set, config):
     """A job server, as that of a cluster is, whose workers are processes that we start."""
@@ -44,6 +46,7 @@ def test_a_portable_runner_makes_the_same_set(small_set, config):
     assert files_of(data.path) == files_of(small_set.path)
 
 
+@pytest.mark.cluster
 @needs_beam
 def test_what_is_finished_is_not_made_again(small_set, config):
     stopped = "one shard is enough"
@@ -53,13 +56,14 @@ def test_what_is_finished_is_not_made_again(small_set, config):
 
     with pytest.raises(InterruptedError, match=stopped):
         prepare(DataConfig(**{**vars(config), "workers": 1}), report=stop)
-    (finished,) = Path(config.data_dir).glob("synthetic/*/*.preparing-*/*.array_record")
+    (finished,) = Path(config.data_dir).glob("synthetic/*/*.preparing-*/records/*.array_record")
     made = finished.stat().st_mtime_ns
     data = prepare(config, engine=beam_engine("DirectRunner"))
     assert made in {path.stat().st_mtime_ns for path in Path(data.path).glob("*array_record*")}
     assert files_of(data.path) == files_of(small_set.path)
 
 
+@pytest.mark.cluster
 @needs_beam
 def test_workers_elsewhere_are_noticed(config, monkeypatch):
     """As if the workers' data folder were another machine's."""
@@ -68,10 +72,18 @@ def test_workers_elsewhere_are_noticed(config, monkeypatch):
         prepare(config, engine=beam_engine("DirectRunner"))
 
 
+@pytest.mark.cluster
 @needs_beam
 def test_runners_and_options_that_are_not_known():
     with pytest.raises(UserError, match="--runner AbacusRunner: .*AbacusRunner"):
         beam_engine("AbacusRunner")
+
+
+@pytest.mark.cluster
+@needs_beam
+def test_a_value_that_an_option_cannot_have():
+    with pytest.raises(UserError, match="--runner-options: .*direct_num_workers.*'two'"):
+        beam_engine("DirectRunner", ("direct_num_workers=two",))
 
 
 @pytest.mark.skipif(INSTALLED, reason="Apache Beam is installed")

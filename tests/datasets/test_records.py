@@ -2,19 +2,22 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 
 from crnn_jax.config import DataConfig, MelConfig
 from crnn_jax.datasets import builder_class, open_set, prepare
-from crnn_jax.datasets.records import make_shard
+from crnn_jax.datasets.records import RECORDS, make_shard
 from crnn_jax.errors import UserError
 
 MEL = MelConfig(clip_seconds=4.0)
@@ -27,6 +30,10 @@ def files_of(folder):
         for path in sorted(Path(folder).iterdir())
         if "array_record" in path.name
     }
+
+
+def names_in(folder):
+    return {path.name for path in Path(folder).iterdir()}
 
 
 def test_the_number_of_processes_does_not_show(small_set, tmp_path):
@@ -71,12 +78,51 @@ def test_killed_and_started_again(small_set, tmp_path):
     config = DataConfig(data_dir=str(tmp_path), n_examples=75, mel=MEL, workers=1)
     builder = builder_class("synthetic")(config)
     staging = finished[0].parent
-    for task in builder.shard_tasks(staging):
+    for task in builder.shard_tasks(staging / RECORDS):
         make_shard(task)
     for name, made in made_before.items():
         assert (staging / name).stat().st_mtime_ns == made, "a finished shard was made again"
-    assert files_of(prepare(config).path) == files_of(small_set.path)
+    path = prepare(config).path
+    assert files_of(path) == files_of(small_set.path)
+    assert names_in(path) == names_in(small_set.path)
     assert not staging.exists()
+
+
+@pytest.mark.parametrize("renamed", [1, 100])
+def test_interrupted_at_the_very_end(small_set, tmp_path, renamed):
+    """When the shards get their final names: after some, or after all and what is beside them."""
+    config = DataConfig(data_dir=str(tmp_path), n_examples=75, mel=MEL, workers=1)
+    builder = builder_class("synthetic")(config)
+    staging = builder._staging_folder()
+    records = staging / RECORDS
+    records.mkdir(parents=True)
+    results = [make_shard(task) for task in builder.shard_tasks(records)]
+    if renamed < len(results):
+        of_split = [result for result in results if result.split == "train"]
+        name = f"synthetic-train.array_record-00000-of-{len(of_split):05d}"
+        (records / "train-00000.array_record").rename(records / name)
+    else:
+        builder._finish(records, results)
+    made = {path.stat().st_mtime_ns for path in Path(records).glob("*array_record*")}
+    assert len(made) == len(results)
+    path = Path(prepare(config).path)
+    assert files_of(path) == files_of(small_set.path)
+    assert {file.stat().st_mtime_ns for file in path.glob("*array_record*")} == made
+    assert names_in(path) == names_in(small_set.path)
+    assert not staging.exists()
+
+
+def test_two_at_once(small_set, tmp_path):
+    command = [sys.executable, "-m", "crnn_jax.cli", "prepare", "synthetic", "--data-dir"]
+    command += [str(tmp_path), "--n-examples", "75", "--mel.clip-seconds", "4", "--workers", "1"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen(command, **pipes) for _ in range(2)]
+    said = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    (path,) = {Path(out.splitlines()[-1].partition(":")[0]) for out, _ in said}
+    assert files_of(path) == files_of(small_set.path)
+    waiting = "another process prepares this set; waiting for it"
+    assert sorted(waiting in err for _, err in said) == [False, True], said
 
 
 def tone(path, seconds=4.5, frequency=440.0):
@@ -124,7 +170,7 @@ def test_too_many_unusable_files_stop_at_the_end_and_lose_nothing(collection, tm
     config = DataConfig("folder", str(tmp_path / "data"), str(collection), 0.1, 1, mel=MEL)
     with pytest.raises(UserError, match=r"4 of 24 files.*--max-rejected") as error:
         prepare(config)
-    listing = next((tmp_path / "data").glob("folder/*/*.preparing-*/rejected.csv"))
+    listing = next((tmp_path / "data").glob("folder/*/*.preparing-*/records/rejected.csv"))
     assert str(listing) in str(error.value)
     assert len(listing.read_text().splitlines()) == 5
     shards = list(listing.parent.glob("*.array_record"))
@@ -132,6 +178,52 @@ def test_too_many_unusable_files_stop_at_the_end_and_lose_nothing(collection, tm
     data = prepare(DataConfig("folder", str(tmp_path / "data"), str(collection), 0.5, 1, mel=MEL))
     moved = {path.stat().st_mtime_ns for path in Path(data.path).glob("*array_record*")}
     assert moved <= set(made.values()), "what was prepared was not kept"
+
+
+def test_a_mended_file_is_used(collection, tmp_path):
+    config = DataConfig("folder", str(tmp_path / "data"), str(collection), 0.0, 1, mel=MEL)
+    with pytest.raises(UserError, match="4 of 24 files"):
+        prepare(config)
+    for name in ("empty.mp3", "text.wav", "none.wav", "missing.ogg"):
+        shutil.copy(collection / "3.wav", collection / name)
+    assert prepare(config).n_examples == {"train": 14, "valid": 5, "test": 5}
+
+
+def test_a_collection_that_is_gone_is_not_missing_files(collection, tmp_path):
+    config = DataConfig("folder", str(tmp_path / "data"), str(collection), 1.0, 1, mel=MEL)
+    builder = builder_class("folder")(config)
+    collection.rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"--manual-dir .*music: not there any more"):
+        builder.download_and_prepare()
+
+
+def test_a_decoder_that_is_killed(collection, tmp_path, capfd):
+    """As the system does when memory runs out."""
+    config = DataConfig("folder", str(tmp_path / "data"), str(collection), 1.0, 2, mel=MEL)
+    (collection / "0.wav").unlink()
+    os.mkfifo(collection / "0.wav")  # Whoever opens it waits.
+    preparing = threading.Thread(target=lambda: outcomes.append(attempt()))
+    outcomes: list[str] = []
+
+    def attempt():
+        try:
+            prepare(config)
+        except UserError as error:
+            return str(error)
+        return "prepared"
+
+    preparing.start()
+    decoders: list[psutil.Process] = []
+    while not decoders and preparing.is_alive():
+        time.sleep(0.05)
+        decoders = [p for p in psutil.Process().children() if "spawn_main" in str(p.cmdline())]
+    for decoder in decoders:
+        decoder.kill()
+    preparing.join()
+    assert outcomes == [
+        "prepare: a process that decodes was killed, most likely for want of memory; give fewer "
+        "--workers: the same command goes on where it was"
+    ]
 
 
 def test_a_folder_that_is_no_prepared_set(tmp_path):
