@@ -17,7 +17,7 @@ from typing import Any, Literal
 import tyro
 from etils import epath
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
 from crnn_jax import runs
 from crnn_jax.benchmark import benchmark
@@ -102,6 +102,9 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
             if compared:
                 panels[1].plot(params, [float(row["step_ratio"]) for row in cells], **looks)
         panels[0].set(xscale="log", yscale="log", ylabel="Training step (ms a clip)")
+        panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panels[0].yaxis.set_major_formatter("{x:g}")
+        panels[0].yaxis.set_minor_locator(NullLocator())
         targets = sorted({int(row["target"]) for row in rows})
         panels[-1].xaxis.set_major_locator(FixedLocator(targets))
         panels[-1].xaxis.set_minor_locator(NullLocator())
@@ -112,7 +115,7 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
             panels[1].axhline(1.0, color="0.35", linewidth=0.8)
             panels[1].set_ylim(bottom=0)
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=min(3, len(labels)))
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(batches))
     return figure
 
 

@@ -22,7 +22,7 @@ class Jamendo(PublishedCollection):
     Music Tagging" (ICML 2019 workshop on machine learning for music discovery),
     https://github.com/MTG/mtg-jamendo-dataset. The audio is under Creative Commons licences, one a
     track (``audio_licenses.txt``); the metadata under CC BY-NC-SA 4.0. 55,701 songs: 508 GB as
-    published, about 100 GB in low quality (``audio-low``). Songs with a tag: 54,380 in the subset
+    published, 156 GB in low quality (``audio-low``). Songs with a tag: 54,380 in the subset
     of the 50 most frequent tags, 55,215 by genre, 25,135 by instrument, 18,486 by mood or theme.
 
     ``--jamendo-subset`` and ``--jamendo-split`` say which tags and which of the five splits, in
