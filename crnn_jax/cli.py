@@ -614,6 +614,15 @@ def _join_processes(cluster: ClusterConfig) -> bool:
     return jax.process_index() == 0
 
 
+def _joined(cluster: ClusterConfig) -> bool:
+    """Whether this process has joined others."""
+    if not cluster.several_processes:
+        return False
+    import jax
+
+    return jax.distributed.is_initialized()
+
+
 def _run_sweep(study: SweepConfig, out: str, cluster: ClusterConfig, *, figures: bool) -> int:
     """Prepare, train, tabulate, draw; the exit code."""
     from etils import epath
@@ -868,7 +877,7 @@ def main() -> None:
     except Terminated:
         print("crnn-jax: terminated; the same command goes on where it was", file=sys.stderr)
         code = 128 + signal.SIGTERM
-    if code == 2 and cluster is not None and cluster.several_processes:
+    if code == 2 and cluster is not None and _joined(cluster):
         # At once: an ordinary end waits for the others, which wait for this one.
         sys.stderr.flush()
         os._exit(code)

@@ -69,6 +69,13 @@ def write_csv(path, *rows):
         (["prepare", "synthetic", "--music-seed", "-1"], "--music-seed -1"),
         (["solve", "--n-tags", "0"], "--n-tags 0"),
         (["benchmark", "--batch", "0"], "--batch 0"),
+        (["sweep", "--data-dir", "gs://bucket/data", "--out", "o"], "--data-dir gs://bucket/data"),
+        (["inspect", "gs://bucket/data/set"], "--dataset gs://bucket/data/set"),
+        (["train", "--executor", "ray", "--distributed", "--out", "o"], "--executor ray"),
+        (
+            ["train", "--coordinator-address", "node0", "--process-id", "0", "--out", "o"],
+            "--coordinator-address node0: no port",
+        ),
         (["evaluate", "."], "config.json"),
         (["plot", "."], "results.csv"),
     ],

@@ -51,9 +51,17 @@ def test_a_worker_and_the_driver_are_killed(commands, swept_by_two, tmp_path):
         assert sorted(row["seed"] for row in csv.DictReader(file)) == ["0", "1", "2"]
 
 
-def test_mistakes_in_the_flags(commands, tmp_path):
-    flags = ("--executor", "ray", "--resources", "GPU")
-    code, _, err = finish(commands.start(tmp_path, *flags))
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--resources", "GPU"), "--resources GPU: not a JSON object"),
+        (("--resources", '{"CPU": "two"}'), '--resources {"CPU": "two"}: CPU is not a number'),
+        (("--resources", '{"cpu": 1}'), '--resources {"cpu": 1}: `cpu` is no name'),
+        (("--address", "nowhere"), "--address nowhere: no Ray cluster there"),
+    ],
+)
+def test_mistakes_in_the_flags(commands, tmp_path, flags, message):
+    code, _, err = finish(commands.start(tmp_path, "--executor", "ray", *flags))
     assert code == 2
-    assert err.startswith("crnn-jax: --resources GPU: not a JSON object")
+    assert err.startswith(f"crnn-jax: {message}")
     assert err.count("\n") == 1

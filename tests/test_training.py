@@ -23,6 +23,7 @@ from crnn_jax.training import (
     Snapshot,
     evaluation_step,
     fit,
+    flops_of_step,
     initial_state,
     predict,
     train_step,
@@ -186,6 +187,12 @@ def test_a_batch_that_the_devices_do_not_divide():
         parallel.check_batch_size(30, EightDevices())
     with pytest.raises(UserError, match="--batch-size 3: 8 devices.*give 8"):
         parallel.check_batch_size(3, EightDevices())
+
+
+def test_operations_are_counted_alike_where_a_device_does_not_count(network, small_set, fitted):
+    counted = fitted[0].compiled.flops_per_sample
+    again = flops_of_step(network, CONFIG, small_set.mel.frames)
+    assert again == pytest.approx(counted, rel=0.01)
 
 
 def test_times_add_up(fitted):

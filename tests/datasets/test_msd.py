@@ -69,6 +69,17 @@ def test_prepared(million_songs, short_mel):
     assert abs(frequencies[peak] - 380.0) < 40
 
 
+def test_a_changed_list_of_tracks_is_not_taken_for_it(million_songs, short_mel):
+    root, _ = million_songs
+    data = prepare(config_of(root, short_mel))
+    write_split(root / "MSD_split_for_tagging", "valid", SIZES["valid"] - 1)
+    with pytest.raises(UserError, match="made of another list of tracks") as error:
+        prepare(config_of(root, short_mel))
+    assert data.path in str(error.value)
+    write_split(root / "MSD_split_for_tagging", "valid", SIZES["valid"])
+    assert prepare(config_of(root, short_mel)) == data
+
+
 def test_previews_that_cannot_be_used(million_songs, short_mel):
     root, targets = million_songs
     names = (root / "MSD_split_for_tagging" / "train_x_filename.txt").read_text().split()
