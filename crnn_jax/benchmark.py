@@ -82,7 +82,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     -------
     dict
         ``arch``, ``target``, ``rule``, ``params``, ``batch``, ``precision``, ``frames``,
-        ``device``; ``compile_s`` (both steps, without the persistent cache); ``step_s`` and
+        ``device``; ``compile_s`` (first parameters and both steps, nothing kept from before); ``step_s`` and
         ``forward_s`` (median of a training step and of a prediction, in s) with ``_fastest`` and
         ``_slowest``; ``samples_per_s``, ``seconds_per_2500_samples``; ``input_wait_s`` (waiting
         for a batch, a step, while training from disk); ``flops_per_sample``, ``gflops`` (achieved
