@@ -83,15 +83,15 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     dict
         ``arch``, ``target``, ``rule``, ``params``, ``batch``, ``precision``, ``frames``,
         ``device``; ``compile_s`` (first parameters and both steps, nothing kept from before);
-        ``step_s`` and ``forward_s`` (median of a training step and of a prediction, in s) with ``_fastest`` and
-        ``_slowest``; ``samples_per_s``, ``seconds_per_2500_samples``; ``input_wait_s`` (waiting
-        for a batch, a step, while training from disk); ``flops_per_sample``, ``gflops`` (achieved
-        rate in GFLOP/s) and ``matmul_gflops`` (of a large float32 matrix product in the same
-        process); ``peak_memory_bytes`` of the process, libraries included, while steps run (on
-        Linux; elsewhere compilation is in it). With ``against``, of the faster layout:
-        ``torch_step_s`` with ``_fastest`` and ``_slowest``, ``torch_forward_s``,
-        ``torch_layout`` (of the step), ``torch_peak_memory_bytes``, ``step_ratio`` and
-        ``forward_ratio`` (PyTorch's time over ours).
+        ``step_s`` and ``forward_s`` (median of a training step and of a prediction, in s) with
+        ``_fastest`` and ``_slowest``; ``samples_per_s``, ``seconds_per_2500_samples``;
+        ``input_wait_s`` (waiting for a batch, a step, while training from disk);
+        ``flops_per_sample``, ``gflops`` (achieved rate in GFLOP/s) and ``matmul_gflops`` (of a
+        large float32 matrix product in the same process); ``peak_memory_bytes`` of the process,
+        libraries included, while steps run (on Linux; elsewhere compilation is in it). With
+        ``against``, of the faster layout: ``torch_step_s`` with ``_fastest`` and ``_slowest``,
+        ``torch_forward_s``, ``torch_layout`` (of the step), ``torch_peak_memory_bytes``,
+        ``step_ratio`` and ``forward_ratio`` (PyTorch's time over ours).
 
     Raises
     ------
