@@ -486,10 +486,15 @@ class _Reader:
         return self.builder.read_track(self.config, track)
 
 
+def lock_of(folder: epath.Path) -> epath.Path:
+    """The file that is locked by whoever makes a set's folder."""
+    return folder.with_name(f".{folder.name}.lock")
+
+
 @contextlib.contextmanager
 def _alone(folder: epath.Path) -> Iterator[None]:
     """Let one process at a time make a set's folder; the others wait."""
-    path = folder.with_name(f".{folder.name}.lock")
+    path = lock_of(folder)
     with lock(path, wait=False) as held:
         if held:
             yield

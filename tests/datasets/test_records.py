@@ -17,8 +17,9 @@ import soundfile
 
 from crnn_jax.config import DataConfig, MelConfig
 from crnn_jax.datasets import builder_class, open_set, prepare
-from crnn_jax.datasets.records import RECORDS, make_shard
+from crnn_jax.datasets.records import RECORDS, lock_of, make_shard
 from crnn_jax.errors import UserError
+from crnn_jax.locks import lock
 
 MEL = MelConfig(clip_seconds=4.0)
 RATE = 12_000
@@ -112,17 +113,25 @@ def test_interrupted_at_the_very_end(small_set, tmp_path, renamed):
     assert not staging.exists()
 
 
-def test_two_at_once(small_set, tmp_path):
+def test_several_at_once(small_set, tmp_path):
+    """Two commands, while the set is held: both wait, then one makes it and both have it."""
     command = [sys.executable, "-m", "crnn_jax.cli", "prepare", "synthetic", "--data-dir"]
     command += [str(tmp_path), "--n-examples", "75", "--mel.clip-seconds", "4", "--workers", "1"]
+    config = DataConfig(data_dir=str(tmp_path), n_examples=75, mel=MEL)
+    folder = builder_class("synthetic")(config).data_path
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    both = [subprocess.Popen(command, **pipes) for _ in range(2)]
-    said = [process.communicate() for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    (path,) = {Path(out.splitlines()[-1].partition(":")[0]) for out, _ in said}
-    assert files_of(path) == files_of(small_set.path)
-    waiting = "another process prepares this set; waiting for it"
-    assert sorted(waiting in err for _, err in said) == [False, True], said
+    with lock(lock_of(folder), wait=False) as held:
+        assert held
+        both = [subprocess.Popen(command, **pipes) for _ in range(2)]
+        for process in both:
+            said = process.stderr.readline()
+            assert (
+                said == f"crnn-jax: {folder}: another process prepares this set; waiting for it\n"
+            )
+    outputs = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert {out.splitlines()[-1].partition(":")[0] for out, _ in outputs} == {str(folder)}
+    assert files_of(folder) == files_of(small_set.path)
 
 
 def tone(path, seconds=4.5, frequency=440.0):
