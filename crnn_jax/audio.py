@@ -231,10 +231,10 @@ def _refusal(name: str, error: FileNotFoundError | soundfile.LibsndfileError) ->
         return AudioError("missing", f"{name}: no such file")
     if isinstance(error, soundfile.LibsndfileError) and error.code == 2:  # SF_ERR_SYSTEM
         return AudioError("unreadable", f"{name}: the system does not let it be read")
-    with path.open("rb") as file:
-        empty = not file.read(1)
-    if empty:
-        return AudioError("empty file", f"{name}: no bytes")
+    if path.is_file():
+        with path.open("rb") as file:
+            if not file.read(1):
+                return AudioError("empty file", f"{name}: no bytes")
     return AudioError("not audio", f"{name}: no audio format that libsndfile knows")
 
 
