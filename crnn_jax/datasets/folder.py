@@ -12,7 +12,6 @@ from jaxtyping import Float
 
 from crnn_jax import audio
 from crnn_jax.config import DataConfig
-from crnn_jax.datasets.published import check_still_there
 from crnn_jax.datasets.records import SPLITS, Collection, RecordsBuilder, Track
 from crnn_jax.errors import UserError
 
@@ -76,12 +75,7 @@ class Folder(RecordsBuilder):
 
     @staticmethod
     def read_track(config: DataConfig, track: Track) -> Float[np.ndarray, "samples"]:
-        assert config.manual_dir is not None
-        try:
-            return audio.read_clip(track.source, config.mel)
-        except audio.AudioError as error:
-            check_still_there(epath.Path(config.manual_dir), error)
-            raise
+        return audio.read_clip(track.source, config.mel)
 
 
 @dataclasses.dataclass(frozen=True)

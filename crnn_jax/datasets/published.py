@@ -39,11 +39,7 @@ class PublishedCollection(RecordsBuilder, skip_registration=True):  # type: igno
 
     @classmethod
     def read_track(cls, config: DataConfig, track: Track) -> Float[np.ndarray, "samples"]:
-        try:
-            return audio.read_clip(cls.audio_path(config, track), config.mel)
-        except audio.AudioError as error:
-            check_still_there(collection_root(config), error)
-            raise
+        return audio.read_clip(cls.audio_path(config, track), config.mel)
 
     def check_audio(self) -> None:
         tracks = [track for split in self._collection.splits.values() for track in split]
@@ -69,21 +65,6 @@ def collection_root(config: DataConfig) -> epath.Path:
             f"{config.dataset}: --manual-dir is missing; give the folder of its audio and metadata"
         )
     return epath.Path(config.manual_dir)
-
-
-def check_still_there(root: epath.Path, error: audio.AudioError) -> None:
-    """Tell a file that is missing from a collection that is.
-
-    Raises
-    ------
-    UserError
-        If the whole collection is gone, or not to be seen from this machine.
-    """
-    if error.reason == "missing" and not root.exists():
-        raise UserError(
-            f"--manual-dir {root}: not there any more, or not on this machine; mount it, and give "
-            f"the command again, which goes on where it was"
-        ) from error
 
 
 def find_folder(config: DataConfig, folders: Sequence[str], file: str) -> epath.Path:

@@ -483,7 +483,16 @@ class _Reader:
     config: DataConfig
 
     def __call__(self, track: Track) -> Float[np.ndarray, "samples"]:
-        return self.builder.read_track(self.config, track)
+        try:
+            return self.builder.read_track(self.config, track)
+        except audio.AudioError as error:
+            root = self.config.manual_dir
+            if error.reason == "missing" and root is not None and not epath.Path(root).exists():
+                raise UserError(
+                    f"--manual-dir {root}: not there any more, or not on this machine; mount it, "
+                    f"and give the command again, which goes on where it was"
+                ) from error
+            raise
 
 
 def lock_of(folder: epath.Path) -> epath.Path:
