@@ -1,6 +1,8 @@
 # The two commands of the README are `make sweep` and `make test`; both install into .venv first.
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
+# What `make test` runs; all, if not given.
+TESTS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
@@ -10,7 +12,7 @@ sweep: $(VENV)/installed
 	$(BIN)/crnn-jax sweep experiments/demo.py --out runs/demo
 
 test: $(VENV)/installed-test
-	$(BIN)/pytest --numprocesses auto --dist loadfile
+	$(BIN)/pytest --numprocesses auto --dist loadfile $(TESTS)
 
 # Several processes, killed and started again; real clusters of Ray and Beam.
 test-cluster: $(VENV)/installed-cluster

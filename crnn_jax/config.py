@@ -19,6 +19,8 @@ JamendoSubset = Literal["top50tags", "genre", "instrument", "mood"]
 # Choi et al. (2017), section 3: the five sizes that are compared.
 PAPER_TARGETS = (100_000, 250_000, 500_000, 1_000_000, 3_000_000)
 RULES: tuple[Rule, ...] = ("uniform", "sqrt")
+# Of its clips of 29.12 s: the length for which it gives the networks' geometry.
+PAPER_FRAMES = 1366
 # Half of what the paper lets its networks miss a target by: nearly always to be had.
 BUDGET_TOLERANCE = 0.01
 # The paper's own: where the roundings of a small network leave a gap that is wider than that.

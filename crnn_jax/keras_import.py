@@ -30,7 +30,8 @@ from crnn_jax.checkpoints import OrbaxCheckpoints
 from crnn_jax.config import MelConfig, ModelConfig, TrainConfig
 from crnn_jax.datasets import msd
 from crnn_jax.errors import UserError
-from crnn_jax.models.crnn import PAD_FRAMES
+from crnn_jax.models.blocks import frame_padding
+from crnn_jax.models.crnn import TIME_POOLS
 from crnn_jax.training import Progress, Snapshot, TrainState
 
 Backend = Literal["theano", "tensorflow"]
@@ -70,7 +71,7 @@ def array_shapes(config: ModelConfig, frames: int) -> dict[str, tuple[int, ...]]
         for array in ("gamma", "beta", "running_mean", "running_std"):
             shapes[f"{layer}/{layer}_{array}"] = (features,)
 
-    norm("bn_0_freq", frames + 2 * PAD_FRAMES)
+    norm("bn_0_freq", frames + sum(frame_padding(frames, TIME_POOLS)))
     inputs = 1
     for i, width in enumerate(config.widths[:CONVOLUTIONS], start=1):
         shapes[f"conv{i}/conv{i}_W"] = (width, inputs, 3, 3)

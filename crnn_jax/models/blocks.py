@@ -5,8 +5,9 @@ whole batch, `axis_name` is the mesh axis over which the batch is split (None: n
 one device and eight compute the same numbers.
 """
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -267,6 +268,47 @@ def _three(initializer: Callable) -> Callable:
         return jnp.concatenate(kernels, axis=1)
 
     return initialise
+
+
+def pad_to_whole_windows(
+    x: Float[Array, "batch mel frames"], pools: Sequence[int], *, unless: int | None = None
+) -> Float[Array, "batch mel padded_frames"]:
+    """Centre the frames between zeros, so that successive poolings leave none of them out.
+
+    Parameters
+    ----------
+    x
+        96 frames or more; zero is the mean of a band after the input's batch norm.
+    pools
+        Windows of the poolings along time, first to last; each is clipped to what is left.
+    unless
+        A number of frames that is left as it is: that of the paper's clips, where its tables give
+        the networks' geometry.
+    """
+    before, after = frame_padding(x.shape[2], pools) if x.shape[2] != unless else (0, 0)
+    return jnp.pad(x, ((0, 0), (0, 0), (before, after)))
+
+
+def frame_padding(frames: int, pools: Sequence[int]) -> tuple[int, int]:
+    """The least padding before and after, with which the poolings leave no frame out.
+
+    Examples
+    --------
+    >>> frame_padding(1366, (2, 3, 4, 4))
+    (37, 37)
+    """
+
+    def leaves_none_out(left: int) -> bool:
+        for pool in pools:
+            window = min(pool, left)
+            if left % window:
+                return False
+            left //= window
+        return True
+
+    padded = next(number for number in itertools.count(frames) if leaves_none_out(number))
+    before = (padded - frames) // 2
+    return before, padded - frames - before
 
 
 def flatten(x: Float[Array, "batch ..."]) -> Float[Array, "batch features"]:

@@ -4,8 +4,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from crnn_jax.config import ModelConfig
-from crnn_jax.models.blocks import BatchNorm, ConvolutionBlock, DenseBlock, Dropout, flatten
+from crnn_jax.config import PAPER_FRAMES, ModelConfig
+from crnn_jax.models.blocks import (
+    BatchNorm,
+    ConvolutionBlock,
+    DenseBlock,
+    Dropout,
+    flatten,
+    pad_to_whole_windows,
+)
 
 BASE_WIDTHS = (32, 32, 64, 64, 64, 64)
 NEAR_OUTPUT = (False, False, False, False, True, True)
@@ -17,7 +24,8 @@ class Conv1D(nn.Module):
 
     The mel bands are never mixed before the first fully-connected layer. The last pooling spans
     all the time that is left (8 frames of a 1366-frame clip), so that the fully-connected layer
-    fits a clip of any length.
+    fits a clip of any length. Clips are padded to whole windows of the poolings before it; those of
+    the paper's length are not, as in the paper, whose poolings leave out the last 86 frames.
     """
 
     config: ModelConfig
@@ -29,6 +37,7 @@ class Conv1D(nn.Module):
     ) -> Float[Array, "batch tags"]:
         config, axis_name = self.config, self.axis_name
         x = BatchNorm(config, 1, axis_name, name="input_norm")(log_mel, train=train)
+        x = pad_to_whole_windows(x, TIME_POOLS[:3], unless=PAPER_FRAMES)
         x = x[..., None].astype(config.precision)
         for i, (width, pool) in enumerate(zip(config.widths[:4], TIME_POOLS, strict=True)):
             span = pool if i < 3 else x.shape[2]

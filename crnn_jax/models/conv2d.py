@@ -4,19 +4,28 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from crnn_jax.config import ModelConfig
-from crnn_jax.models.blocks import BatchNorm, ConvolutionBlock, Dropout, flatten
+from crnn_jax.config import PAPER_FRAMES, ModelConfig
+from crnn_jax.models.blocks import (
+    BatchNorm,
+    ConvolutionBlock,
+    Dropout,
+    flatten,
+    pad_to_whole_windows,
+)
 
 BASE_WIDTHS = (64, 128, 128, 192, 256)
 NEAR_OUTPUT = (False, False, False, False, True)
 POOLS = ((2, 4), (2, 4), (2, 4), (3, 5), (4, 4))
+TIME_POOLS = tuple(time for _, time in POOLS)
 
 
 class Conv2D(nn.Module):
     """Five 3×3 convolutions, each pooled over mel bands and time, until one value a map is left.
 
     The last pooling spans all the time that is left (4 frames of a 1366-frame clip), so that the
-    output layer fits a clip of any length.
+    output layer fits a clip of any length. Clips are padded to whole windows of the poolings before
+    it; those of the paper's length are not, as in the paper, whose poolings leave out the last 86
+    frames.
     """
 
     config: ModelConfig
@@ -28,6 +37,7 @@ class Conv2D(nn.Module):
     ) -> Float[Array, "batch tags"]:
         config, axis_name = self.config, self.axis_name
         x = BatchNorm(config, 1, axis_name, name="input_norm")(log_mel, train=train)
+        x = pad_to_whole_windows(x, TIME_POOLS[:4], unless=PAPER_FRAMES)
         x = x[..., None].astype(config.precision)
         for i, (width, (mel_pool, time_pool)) in enumerate(zip(config.widths, POOLS, strict=True)):
             pool = (mel_pool, time_pool if i < 4 else x.shape[2])

@@ -5,17 +5,25 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from crnn_jax.config import ModelConfig
-from crnn_jax.models.blocks import GRU, BatchNorm, ConvolutionBlock, Dropout
+from crnn_jax.models.blocks import (
+    GRU,
+    BatchNorm,
+    ConvolutionBlock,
+    Dropout,
+    pad_to_whole_windows,
+)
 
 BASE_WIDTHS = (64, 128, 128, 128, 64, 64)
 NEAR_OUTPUT = (False, False, False, False, True, True)
 POOLS = ((2, 2), (3, 3), (4, 4), (4, 4))
-# 1366 frames become 1440 = 15 · 2 · 3 · 4 · 4, fifteen whole steps.
-PAD_FRAMES = 37
+TIME_POOLS = tuple(time for _, time in POOLS)
 
 
 class CRNN(nn.Module):
-    """Four 3×3 convolutions down to 15 steps, then two GRUs, of which the last state is read."""
+    """Four 3×3 convolutions down to 15 steps, then two GRUs, of which the last state is read.
+
+    Clips are padded to whole steps of 96 frames: 1366 frames, by 37 on either side, to 1440.
+    """
 
     config: ModelConfig
     axis_name: str | None = None
@@ -25,12 +33,11 @@ class CRNN(nn.Module):
         self, log_mel: Float[Array, "batch mel frames"], *, train: bool
     ) -> Float[Array, "batch tags"]:
         config, axis_name = self.config, self.axis_name
-        padding = ((0, 0), (0, 0), (PAD_FRAMES, PAD_FRAMES))
         if config.input_norm == "mel":
             x = BatchNorm(config, 1, axis_name, name="input_norm")(log_mel, train=train)
-            x = jnp.pad(x, padding)
+            x = pad_to_whole_windows(x, TIME_POOLS)
         else:
-            x = jnp.pad(log_mel, padding)
+            x = pad_to_whole_windows(log_mel, TIME_POOLS)
             x = BatchNorm(config, 2, axis_name, name="input_norm")(x, train=train)
         x = x[..., None].astype(config.precision)
         for width, pool in zip(config.widths[:4], POOLS, strict=True):
