@@ -1,5 +1,7 @@
 """Snapshots of a run, with Orbax: written beside the training, complete or not there."""
 
+import os
+import re
 import warnings
 import zlib
 from typing import Any
@@ -48,14 +50,24 @@ class OrbaxCheckpoints:
         self._manager.close()
 
     def restore(self, like: Snapshot) -> tuple[Snapshot, dict[str, Any]] | None:
-        """The newest snapshot that can be read; those that cannot are set aside."""
+        """The newest snapshot that is not damaged; damaged ones are set aside.
+
+        Raises
+        ------
+        OSError
+            If the disk fails to give a snapshot that may be good.
+        UserError
+            If a snapshot is of another network or optimiser.
+        """
+        self._manager.wait_until_finished()
         while (step := self._manager.latest_step()) is not None:
             reason, found = "another process cannot read it", None
             try:
                 found = self._read(step, like)
-            except (jax.errors.JaxRuntimeError, MemoryError):
-                raise  # The machine's trouble, not the file's.
+            except UserError:
+                raise
             except Exception as error:  # Orbax raises no narrower class for a short file.
+                raise_if_not_damage(error, self._folder / str(step))
                 reason = str(error).partition("\n")[0][:200]
             (unreadable,) = parallel.agree(found is None)
             if not unreadable:
@@ -64,6 +76,14 @@ class OrbaxCheckpoints:
         return None
 
     def _read(self, step: int, like: Snapshot) -> tuple[Snapshot, dict[str, Any]]:
+        arrays = self._folder.resolve() / str(step) / "arrays"
+        stored = ocp.StandardCheckpointHandler().metadata(arrays).tree
+        if difference := _difference(stored, _arrays(like)):
+            raise UserError(
+                f"{self._folder / str(step)}: a snapshot of another network or optimiser "
+                f"({difference}); go on with the version of crnn_jax that wrote it, or give "
+                f"another --out"
+            )
         restored = self._manager.restore(
             step,
             args=ocp.args.Composite(
@@ -113,6 +133,41 @@ class OrbaxCheckpoints:
         )
 
 
+def raise_if_not_damage(error: Exception, snapshot: epath.Path) -> None:
+    """Raise what stopped the reading of a snapshot again, unless that is damage to its files.
+
+    Raises
+    ------
+    OSError
+        What the system says, also where TensorStore passes it on in its own words.
+    """
+    if isinstance(error, jax.errors.JaxRuntimeError | MemoryError):
+        raise error
+    if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+        raise error
+    for code in re.findall(r"(?:OS error |os_error_code=')(\d+)", str(error)):
+        system_error = OSError(int(code), os.strerror(int(code)), os.fspath(snapshot))
+        if not isinstance(system_error, FileNotFoundError):
+            raise system_error from error
+
+
+def _difference(stored: PyTree, wanted: PyTree) -> str:
+    """The first array that only one of two trees has, or that differs in shape; "" if none."""
+    there, here = _shapes(stored), _shapes(wanted)
+    for name in (*there, *here):
+        if there.get(name) != here.get(name):
+            return f"{name} is {there.get(name, 'not there')}, not {here.get(name, 'used now')}"
+    return ""
+
+
+def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
+    """Shapes by path; the same for a class and for the mapping that Orbax stores of it."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
 def _arrays(snapshot: Snapshot) -> dict[str, PyTree]:
     return {"state": snapshot.state, "best": snapshot.best}
 
@@ -148,9 +203,8 @@ def load_variables(run: epath.Path) -> PyTree:
             restored = manager.restore(step, args=arguments)
             if _checksum(restored["arrays"]["best"]) != restored["progress"]["checksum_of_best"]:
                 raise ValueError(CHANGED)
-        except (jax.errors.JaxRuntimeError, MemoryError):
-            raise  # The machine's trouble, not the file's.
         except Exception as error:  # Orbax raises no narrower class for a short file.
+            raise_if_not_damage(error, folder / str(step))
             raise UserError(
                 f"{folder / str(step)}: cannot be read; delete {run / 'result.json'} and give the "
                 f"training command again, which goes on from the snapshot before it"

@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorstore
 from etils import epath
 
 from crnn_jax import runs
-from crnn_jax.checkpoints import OrbaxCheckpoints
+from crnn_jax.checkpoints import OrbaxCheckpoints, raise_if_not_damage
 from crnn_jax.errors import UserError
 from crnn_jax.sweep import in_a_line, sweep
 from crnn_jax.training import Snapshot, TrainState
@@ -157,6 +158,51 @@ def test_a_run_with_no_readable_snapshot_begins_again(three_snapshots, tmp_path)
             assert checkpoints.restore(a_snapshot(9)) is None
         checkpoints.save(a_snapshot(5), {"value": 5})
         assert checkpoints.restore(a_snapshot(9))[1] == {"value": 5}
+
+
+def folders(checkpoints):
+    return sorted(path.name for path in checkpoints.iterdir())
+
+
+@pytest.mark.parametrize("file", ["progress/metadata", "arrays/_METADATA"])
+def test_a_failing_disk_sets_no_snapshot_aside(three_snapshots, tmp_path, file):
+    copy = epath.Path(tmp_path / "copy")
+    shutil.copytree(three_snapshots, copy)
+    newest = Path(copy / "2" / file)
+    newest.unlink()
+    # Address 0 of a process is never mapped: to read it is an I/O error.
+    newest.symlink_to("/proc/self/mem")
+    with OrbaxCheckpoints(copy) as checkpoints, pytest.raises(OSError, match="Input/output error"):
+        checkpoints.restore(a_snapshot(9))
+    assert folders(copy) == folders(three_snapshots)
+
+
+def test_what_tensorstore_says_of_the_system_is_raised_as_such(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    store = tensorstore.KvStore.open({"driver": "file", "path": f"{file}/"}).result()
+    with pytest.raises(ValueError, match="os_error_code='20'") as caught:
+        store.write("key", b"value").result()
+    with pytest.raises(NotADirectoryError):
+        raise_if_not_damage(caught.value, epath.Path(tmp_path))
+    # A file that is gone is damage.
+    raise_if_not_damage(FileNotFoundError(), epath.Path(tmp_path))
+    raise_if_not_damage(ValueError("NOT_FOUND: [os_error_code='2']"), epath.Path(tmp_path))
+
+
+def test_a_snapshot_of_another_optimiser_is_the_users_to_decide(three_snapshots, tmp_path):
+    copy = epath.Path(tmp_path / "copy")
+    shutil.copytree(three_snapshots, copy)
+    snapshot = a_snapshot(9)
+    other = Snapshot(snapshot.state.replace(opt_state={"momentum": jnp.zeros(3)}), snapshot.best)
+    with (
+        OrbaxCheckpoints(copy) as checkpoints,
+        pytest.raises(UserError, match=r"2: a snapshot of another .*state.opt_state.* another --out"),
+    ):
+        checkpoints.restore(other)
+    assert folders(copy) == folders(three_snapshots)
+    with OrbaxCheckpoints(copy) as checkpoints:
+        assert checkpoints.restore(snapshot)[1] == {"value": 2}
 
 
 @cluster
