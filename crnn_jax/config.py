@@ -14,6 +14,7 @@ from crnn_jax.errors import UserError
 Architecture = Literal["conv1d", "conv2d", "crnn"]
 Rule = Literal["uniform", "sqrt"]
 Precision = Literal["float32", "bfloat16"]
+MatmulPrecision = Literal["float32", "tensorfloat32", "bfloat16"]
 JamendoSubset = Literal["top50tags", "genre", "instrument", "mood"]
 
 # Choi et al. (2017), section 3: the five sizes that are compared.
@@ -21,6 +22,9 @@ PAPER_TARGETS = (100_000, 250_000, 500_000, 1_000_000, 3_000_000)
 RULES: tuple[Rule, ...] = ("uniform", "sqrt")
 # Of its clips of 29.12 s: the length for which it gives the networks' geometry.
 PAPER_FRAMES = 1366
+# Raised when the same configuration begins to give other numbers, so that results are not mixed:
+# 2 pads clips of other lengths than the paper's so that every frame counts.
+NUMERICS = 2
 # Half of what the paper lets its networks miss a target by: nearly always to be had.
 BUDGET_TOLERANCE = 0.01
 # The paper's own: where the roundings of a small network leave a gap that is wider than that.
@@ -181,6 +185,11 @@ class ModelConfig:
         exact value the published scores do not tell.
     precision
         Type of the computation; parameters, batch statistics, loss and metrics stay float32.
+    matmul_precision
+        How exactly an accelerator multiplies float32 matrices, convolutions among them:
+        ``float32``; ``tensorfloat32`` (on GPUs from Ampere on, 10 bits of mantissa; on TPUs three
+        passes of bfloat16); or ``bfloat16`` (on TPUs one pass; on GPUs as ``tensorfloat32``). JAX's
+        own default is the last one: fast, but not what float32 says. CPUs always take float32.
     """
 
     arch: Architecture
@@ -195,6 +204,7 @@ class ModelConfig:
     norm_momentum: float = 0.9
     norm_epsilon: float = 1e-3
     precision: Precision = "float32"
+    matmul_precision: MatmulPrecision = "float32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,7 +228,7 @@ class TrainConfig:
         Use only the first so many examples of the training split, for quick looks.
     clip_seconds
         Use only the centre of each clip, this long, in s; None: the whole clip.
-    precision
+    precision, matmul_precision
         See `ModelConfig`.
     read_threads
         Threads that read and decode records ahead of the training step. A second one doubles
@@ -238,6 +248,7 @@ class TrainConfig:
     max_examples: int | None = None
     clip_seconds: float | None = None
     precision: Precision = "float32"
+    matmul_precision: MatmulPrecision = "float32"
     read_threads: int = 2
     read_workers: int = 0
     checkpoint_seconds: float = 30.0
@@ -246,6 +257,10 @@ class TrainConfig:
         _check(self, "epochs", "batch_size", "learning_rate", "patience")
         _check(self, "max_train_seconds", "max_examples", "clip_seconds", "read_threads")
         _check(self, "read_workers", "checkpoint_seconds", or_zero=True)
+
+
+# Fields of `TrainConfig` on which no number of a run depends, only its speed.
+NOT_OF_NUMBERS = ("read_threads", "read_workers", "checkpoint_seconds")
 
 
 @dataclasses.dataclass(frozen=True)

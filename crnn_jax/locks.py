@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from etils import epath
 
 
-def on_disk(path: epath.Path) -> bool:
+def on_disk(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a file system's; an object store (``gs://``, ``s3://``) has no locks."""
     return "://" not in os.fspath(path)
 

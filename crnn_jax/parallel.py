@@ -5,12 +5,16 @@ and batch statistics over it. `jax.shard_map` runs it on every device's rows (`j
 shard_map since JAX 0.8, and its authors ask new code to call those).
 """
 
+import contextlib
 import os
+import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+import zstandard
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -19,6 +23,7 @@ from crnn_jax.config import ClusterConfig
 from crnn_jax.errors import UserError
 
 AXIS = "batch"
+ZSTANDARD_MAGIC = b"\x28\xb5\x2f\xfd"
 # An end to waiting for the other processes, in s: when they start, and when they end.
 START_S = 120
 END_S = 60
@@ -27,10 +32,42 @@ STEPS_BETWEEN_QUESTIONS = 8
 
 
 def keep_compiled(folder: str | os.PathLike) -> None:
-    """Keep what XLA compiles in a folder, so that the same step is compiled once and for all."""
+    """Keep what XLA compiles in a folder, so that the same step is compiled once and for all.
+
+    Entries that a killed process left unfinished are removed: JAX writes an entry in place, warns
+    of an unfinished one at every start, and never replaces it.
+    """
+    _remove_unfinished(Path(folder))
     jax.config.update("jax_compilation_cache_dir", os.fspath(folder))
     # By default only what took a second or longer is kept.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove cut entries of JAX's compilation cache among those written since the last call."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = folder / ".checked"
+    last_check = mark.stat().st_mtime if mark.exists() else 0.0
+    # Before looking: what is written meanwhile is looked at next time.
+    mark.touch()
+    for entry in folder.glob("*-cache"):
+        # Another process may have removed it.
+        with contextlib.suppress(FileNotFoundError):
+            if entry.stat().st_mtime >= last_check and not _is_whole(entry.read_bytes()):
+                entry.unlink()
+
+
+def _is_whole(compressed: bytes) -> bool:
+    """Whether data compressed by Zstandard or zlib, as JAX has either, has its end."""
+    is_zstandard = compressed.startswith(ZSTANDARD_MAGIC)
+    reader: Any = (
+        zstandard.ZstdDecompressor().decompressobj() if is_zstandard else zlib.decompressobj()
+    )
+    try:
+        reader.decompress(compressed)
+    except (zstandard.ZstdError, zlib.error):
+        return False
+    return reader.eof
 
 
 def join_processes(cluster: ClusterConfig) -> None:

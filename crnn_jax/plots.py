@@ -540,7 +540,7 @@ def _seeds_note(statistic: str, counts: Sequence[int]) -> str:
 
 def _device_name(cell: Cell) -> str:
     several = cell.device_count and cell.device_count > 1
-    return f"{cell.device_count} × {cell.device}" if several else cell.device
+    return f"{cell.device} ({cell.device_count} devices)" if several else cell.device
 
 
 def _wrapped(text: str, width: float) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 from etils import epath
 
+from crnn_jax.config import NOT_OF_NUMBERS
 from crnn_jax.errors import UserError
 from crnn_jax.locks import lock, on_disk
 
@@ -106,6 +107,8 @@ def write_failure(run: epath.Path, error: str, traceback: str) -> None:
 def claim_folder(run: epath.Path, config: Mapping[str, Any]) -> None:
     """Make a run's folder for this configuration, or find it there with the same one.
 
+    The place of the data set may differ, and then becomes what it is now.
+
     Raises
     ------
     UserError
@@ -119,11 +122,26 @@ def claim_folder(run: epath.Path, config: Mapping[str, Any]) -> None:
     there = _read_json(path)
     if there is None:
         raise UserError(f"{path}: not whole; delete {run} and give the command again")
-    if there != json.loads(json.dumps(config)):
+    here = json.loads(json.dumps(config))
+    if (old := _identity(there, here)) != (new := _identity(here, here)):
         raise UserError(
             f"--out {run.parent}: {run.name} was made with another configuration "
-            f"({_difference(there, json.loads(json.dumps(config)))}); give another folder"
+            f"({_difference(old, new)}); give another folder"
         )
+    if there != here:
+        write_json(path, config)
+
+
+def _identity(config: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """What of a configuration the numbers depend on.
+
+    Older files do not say all that `now`, today's configuration, says: nothing differs there.
+    """
+    identity = {"numerics": 1, **config}
+    for part in {"model", "train", "data"} & config.keys() & now.keys():
+        complete = {**now[part], **config[part]}
+        identity[part] = {k: v for k, v in complete.items() if k not in (*NOT_OF_NUMBERS, "path")}
+    return identity
 
 
 def _difference(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> str:
@@ -191,6 +209,6 @@ def _csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    # A missing key is a bug, not an empty cell; None is an empty cell.
-    writer.writerows([row[column] for column in columns] for row in rows)
+    # None is an empty cell, and so is what an older version did not write.
+    writer.writerows([row.get(column) for column in columns] for row in rows)
     return text.getvalue()

@@ -8,20 +8,28 @@ import contextlib
 import dataclasses
 import functools
 import json
-import subprocess
+import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from etils import epath
 
-from crnn_jax import runs
+from crnn_jax import provenance, runs
 from crnn_jax.budget import Budget, solve
-from crnn_jax.config import Architecture, ModelConfig, Rule, SweepConfig, TrainConfig
+from crnn_jax.config import (
+    NOT_OF_NUMBERS,
+    NUMERICS,
+    Architecture,
+    ModelConfig,
+    Rule,
+    SweepConfig,
+    TrainConfig,
+)
 from crnn_jax.datasets import PreparedSet
 from crnn_jax.errors import ProcessLost, UserError
+from crnn_jax.locks import on_disk
 from crnn_jax.metrics import TagScores
 from crnn_jax.signals import Terminated, sigterm_waits
 
@@ -139,20 +147,28 @@ def model_config_of(budget: Budget, train: TrainConfig, data: PreparedSet) -> Mo
         n_tags=len(data.tag_names),
         n_mels=data.mel.n_mels,
         precision=train.precision,
+        matmul_precision=train.matmul_precision,
     )
 
 
 def run_config(cell: Cell, budget: Budget, train: TrainConfig, data: PreparedSet) -> dict[str, Any]:
-    """What ``config.json`` says: all that the numbers of a run depend on."""
+    """What ``config.json`` says: all that the numbers of a run depend on, and where its data is."""
     return {
         **dataclasses.asdict(cell),
+        "numerics": NUMERICS,
         "params": budget.params,
         "s": budget.s,
         "model": dataclasses.asdict(model_config_of(budget, train, data)),
-        "train": dataclasses.asdict(train),
+        "train": {
+            name: value
+            for name, value in dataclasses.asdict(train).items()
+            if name not in NOT_OF_NUMBERS
+        },
         "data": {
             "name": data.name,
-            "path": data.path,
+            # So that `evaluate` finds it from any working folder.
+            "path": os.fspath(Path(data.path).absolute()) if on_disk(data.path) else data.path,
+            "tracks_digest": data.tracks_digest,
             "mel": dataclasses.asdict(data.mel),
             "tag_names": data.tag_names,
             "tag_categories": data.tag_categories,
@@ -237,7 +253,6 @@ def run_cell(job: Job, on_progress: Callable[[float, str], None]) -> dict[str, A
     progress, compiled = fitted.progress, fitted.compiled
     n_train = min(train.max_examples or data.n_examples["train"], data.n_examples["train"])
     seconds_per_sample = progress.train_s / (progress.step * train.batch_size)
-    device = jax.local_devices()[0]
     result = {
         **dataclasses.asdict(cell),
         "params": budget.params,
@@ -267,10 +282,10 @@ def run_cell(job: Job, on_progress: Callable[[float, str], None]) -> dict[str, A
         "flops_per_sample": compiled.flops_per_sample,
         # XLA's plan of the step: what a device counts is of all cells before, too.
         "peak_memory_bytes": compiled.peak_memory_bytes,
-        "device": device.device_kind,
+        "device": provenance.device_name(jax.local_devices()[0]),
         "device_count": jax.device_count(),
-        "versions": versions(),
-        "git_commit": git_commit(),
+        "versions": provenance.versions(),
+        "git_commit": provenance.git_commit(),
     }
     if writes:
         runs.write_json(run / "result.json", result)
@@ -373,29 +388,6 @@ def per_tag_rows(data: PreparedSet, scores: TagScores) -> list[dict[str, Any]]:
         }
         for tag, name in enumerate(data.tag_names)
     ]
-
-
-@functools.cache
-def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    packages = ("crnn_jax", "jax", "jaxlib", "flax", "optax", "grain", "numpy")
-    return {package: metadata.version(package) for package in packages}
-
-
-@functools.cache
-def git_commit() -> str | None:
-    """The commit of this checkout; None outside of one."""
-    try:
-        answer = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except FileNotFoundError:
-        return None
-    return answer.stdout.strip() if answer.returncode == 0 else None
 
 
 def sweep(

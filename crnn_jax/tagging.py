@@ -30,7 +30,7 @@ from crnn_jax.audio import AudioError, log_mel, read_clip, read_windows
 from crnn_jax.config import MelConfig, ModelConfig
 from crnn_jax.errors import UserError
 from crnn_jax.evaluation import TrainedNetwork, load_run
-from crnn_jax.models import build
+from crnn_jax.models import build, matmul_precision
 
 # Windows of a step on one device. An accelerator needs several to be busy. On a CPU two steps run
 # side by side, and one window each is faster than more.
@@ -264,7 +264,8 @@ def tagging_step(config: ModelConfig, mesh: Mesh) -> Any:
     def step(
         variables: PyTree, log_mel: Float[Array, "batch mel frames"]
     ) -> tuple[Float[Array, "batch tags"], Float[Array, "batch features"]]:
-        logits, sown = model.apply(variables, log_mel, train=False, mutable=["intermediates"])
+        with matmul_precision(model):
+            logits, sown = model.apply(variables, log_mel, train=False, mutable=["intermediates"])
         (features,) = sown["intermediates"]["features"]
         return nn.sigmoid(logits), features
 

@@ -23,7 +23,7 @@ from crnn_jax.config import ModelConfig, TrainConfig
 from crnn_jax.datasets import PreparedSet
 from crnn_jax.errors import UserError
 from crnn_jax.metrics import TagScores, score_tags
-from crnn_jax.models import build
+from crnn_jax.models import build, matmul_precision
 from crnn_jax.pipeline import Batch, evaluation_batches, frames_of, training_batches
 from crnn_jax.signals import Terminated
 
@@ -117,7 +117,8 @@ def train_step(
         loss = optax.sigmoid_binary_cross_entropy(logits, targets).mean()
         return loss, updated["batch_stats"]
 
-    (loss, batch_stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    with matmul_precision(model):
+        (loss, batch_stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
     if axis_name is not None:
         loss, gradients = lax.pmean((loss, gradients), axis_name)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
@@ -135,9 +136,10 @@ def eval_step(
     variables: PyTree, log_mel: Float[Array, "batch mel frames"], *, model: nn.Module
 ) -> Float[Array, "batch tags"]:
     """Logits of a batch, with running statistics and without dropout. A pure function."""
-    logits: Float[Array, "batch tags"] = model.apply(  # type: ignore[assignment]
-        variables, log_mel.astype(jnp.float32), train=False
-    )
+    with matmul_precision(model):
+        logits: Float[Array, "batch tags"] = model.apply(  # type: ignore[assignment]
+            variables, log_mel.astype(jnp.float32), train=False
+        )
     return logits
 
 

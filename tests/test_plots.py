@@ -354,7 +354,7 @@ def test_the_devices_are_named():
     cells = make_cells(rules=("uniform",), seeds=(0,))
     cells[0] = dataclasses.replace(cells[0], device="TPU v5 lite", device_count=8)
     title = plots.auc_against_training_time(cells).legends[0].get_title().get_text()
-    assert title == "uniform s, one seed, on 8 × TPU v5 lite, on cpu"
+    assert title == "uniform s, one seed, on TPU v5 lite (8 devices), on cpu"
 
 
 # AUC of each tag

@@ -197,7 +197,7 @@ def test_a_snapshot_of_another_optimiser_is_the_users_to_decide(three_snapshots,
     other = Snapshot(snapshot.state.replace(opt_state={"momentum": jnp.zeros(3)}), snapshot.best)
     with (
         OrbaxCheckpoints(copy) as checkpoints,
-        pytest.raises(UserError, match=r"2: a snapshot of another .*state.opt_state.* another --out"),
+        pytest.raises(UserError, match=r"2: a snapshot of another .*opt_state.*--out"),
     ):
         checkpoints.restore(other)
     assert folders(copy) == folders(three_snapshots)

@@ -64,3 +64,50 @@ def test_a_folder_is_claimed_by_one_configuration(out):
 def test_a_folder_that_is_no_runs(out):
     with pytest.raises(UserError, match="not a run's folder"):
         runs.read_config(out)
+
+
+def test_a_run_is_identified_by_what_its_numbers_depend_on(out):
+    run = out / "cell"
+
+    def config(train=None, data=None, **rest):
+        return {
+            "numerics": 2,
+            "seed": 0,
+            "train": {"epochs": 3, **(train or {})},
+            "data": {"name": "folder/x", "tracks_digest": "abc", **(data or {})},
+            **rest,
+        }
+
+    runs.claim_folder(run, config(data={"path": "/a"}))
+    # Elsewhere by now: that is noted. What older versions wrote beside it does not matter.
+    runs.claim_folder(run, config(train={"read_threads": 9}, data={"path": "/b"}))
+    assert runs.read_config(run)["data"]["path"] == "/b"
+    for other, message in (
+        (config(train={"epochs": 4}), "train.epochs is 3 there and 4 here"),
+        (config(data={"tracks_digest": "xyz"}), 'data.tracks_digest is "abc" there'),
+        (config(numerics=3), "numerics is 2 there and 3 here"),
+    ):
+        with pytest.raises(UserError, match=message):
+            runs.claim_folder(run, other)
+
+
+def test_folders_of_older_versions(out):
+    """They say less, and were computed by other rules."""
+    run = out / "cell"
+    new = {"numerics": 1, "train": {"epochs": 3, "matmul_precision": "float32"}}
+    run.mkdir()
+    runs.write_json(run / "config.json", {"train": {"epochs": 3, "read_threads": 2}})
+    runs.claim_folder(run, new)
+    with pytest.raises(UserError, match="numerics is 1 there and 2 here"):
+        runs.claim_folder(run, {**new, "numerics": 2})
+
+
+def test_a_result_of_an_older_version_leaves_cells_empty(out):
+    (out / "a").mkdir()
+    old = a_result(arch="crnn")
+    del old["peak_memory_bytes"], old["per_tag"][0]["ap"]
+    runs.write_json(out / "a" / "result.json", old)
+    runs.write_tables(out)
+    with (out / "results.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["arch"], row["peak_memory_bytes"]) == ("crnn", "")

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pytest
 from etils import epath
 
 from crnn_jax import runs
+from crnn_jax.budget import solve
 from crnn_jax.config import SweepConfig
+from crnn_jax.datasets import open_set
 from crnn_jax.errors import UserError
-from crnn_jax.sweep import Cell, cells_of, check_scorable, sweep
+from crnn_jax.sweep import Cell, cells_of, check_scorable, run_config, sweep
 from tests.conftest import STUDY, Log
 
 CELLS = [cell.name for cell in cells_of(STUDY)]
@@ -66,6 +69,8 @@ def test_a_result_says_what_was_done(small_sweep, small_set):
         stored = json.loads((small_sweep.out / name / "result.json").read_text())
         assert stored == json.loads(json.dumps(result))
         assert abs(result["params"] - 4_000) <= 40
+        # Which processor, not just `cpu`.
+        assert re.fullmatch(r".{4,}, \d+ cores", result["device"])
         assert (result["n_train"], result["n_valid"], result["n_test"]) == (48, 9, 18)
         assert [row["tag"] for row in result["per_tag"]] == list(small_set.tag_names)
         scored = [row["auc"] for row in result["per_tag"] if row["auc"] is not None]
@@ -128,6 +133,28 @@ def test_another_configuration_leaves_the_folder_as_it_is(small_set, copied):
     with pytest.raises(UserError, match=r"train.learning_rate is 0.001 there and 0.5 here"):
         sweep(other, small_set, copied, Log())
     assert contents(copied) == before
+
+
+def test_a_set_that_was_moved_is_the_same_set(small_set, copied, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(small_set.path, moved)
+    faster = dataclasses.replace(STUDY, train=dataclasses.replace(STUDY.train, read_threads=1))
+    log = Log()
+    assert sweep(faster, dataclasses.replace(small_set, path=str(moved)), copied, log) == []
+    assert log.skipped == CELLS
+    changed = dataclasses.replace(small_set, tracks_digest="another list")
+    with pytest.raises(UserError, match="data.tracks_digest"):
+        sweep(STUDY, changed, copied, Log())
+
+
+def test_the_set_is_found_from_any_folder(small_set, tmp_path, monkeypatch):
+    monkeypatch.chdir(Path(small_set.path).parent)
+    relative = dataclasses.replace(small_set, path=Path(small_set.path).name)
+    cell = cells_of(STUDY)[0]
+    budget = solve(cell.arch, cell.rule, cell.target, n_tags=len(small_set.tag_names))
+    config = run_config(cell, budget, STUDY.train, relative)
+    monkeypatch.chdir(tmp_path)
+    assert open_set(config["data"]["path"]).n_examples == small_set.n_examples
 
 
 def test_unreachable_sizes_stop_before_anything_is_trained(small_set, tmp_path):

@@ -1,8 +1,10 @@
 """The three networks, and the one registry that names them."""
 
+import contextlib
 import dataclasses
 from types import ModuleType
 
+import jax
 from flax import linen as nn
 
 from crnn_jax.config import Architecture, ModelConfig
@@ -37,6 +39,15 @@ ARCHITECTURES: dict[Architecture, ArchitectureSpec] = {
     "conv2d": _spec(conv2d, conv2d.Conv2D),
     "crnn": _spec(crnn, crnn.CRNN),
 }
+
+
+def matmul_precision(network: nn.Module) -> contextlib.AbstractContextManager:
+    """How exactly a network's products are computed, where its steps are traced within.
+
+    JAX reads this while it traces, and keeps it in the program: gradients need it too.
+    """
+    config: ModelConfig = network.config  # type: ignore[attr-defined]
+    return jax.default_matmul_precision(config.matmul_precision)
 
 
 def build(config: ModelConfig, axis_name: str | None = None) -> nn.Module:

@@ -34,9 +34,7 @@ def test_padding_leaves_no_frame_out_and_is_the_least(frames, pools):
 
 def test_padding_is_centred_and_the_papers_length_may_be_excepted():
     x = jnp.arange(1.0, 6.0).reshape(1, 1, 5)
-    np.testing.assert_array_equal(
-        pad_to_whole_windows(x, (4, 2))[0, 0], [0, 1, 2, 3, 4, 5, 0, 0]
-    )
+    np.testing.assert_array_equal(pad_to_whole_windows(x, (4, 2))[0, 0], [0, 1, 2, 3, 4, 5, 0, 0])
     assert pad_to_whole_windows(x, (4, 2), unless=5).shape == (1, 1, 5)
     # The paper's CRNN: 1366 frames between 37 and 37 zeros; a clip of 4 s: 2 and 2.
     assert frame_padding(1366, (2, 3, 4, 4)) == (37, 37)

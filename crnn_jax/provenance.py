@@ -1,0 +1,57 @@
+"""Where a number comes from: processor or accelerator, versions, commit."""
+
+import functools
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import jax
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    packages = ("crnn_jax", "jax", "jaxlib", "flax", "optax", "grain", "numpy")
+    return {package: metadata.version(package) for package in packages}
+
+
+@functools.cache
+def git_commit() -> str | None:
+    """The commit of this checkout; None outside of one."""
+    try:
+        answer = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None
+
+
+def device_name(device: "jax.Device") -> str:
+    """What kind a device is; of a CPU, whose kind is just ``cpu``, which processor it is."""
+    return processor_name() if device.platform == "cpu" else device.device_kind
+
+
+@functools.cache
+def processor_name() -> str:
+    """Name of the processor, and how many of its cores this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{_model_name()}, {cores} cores"
+
+
+def _model_name() -> str:
+    """What the system calls the processor; its architecture where it says no more."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except FileNotFoundError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
