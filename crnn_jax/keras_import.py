@@ -6,14 +6,16 @@ for Theano and once for TensorFlow. What differs from the networks of this proje
 `ModelConfig` and `MelConfig`, in `MODEL` and `MEL`.
 
 A file is read by names and shapes alone: only arrays of numbers, only of the size that the network
-has. Nothing in it can name code, or make more memory than the network needs.
+has, and only what lies in one piece in the file itself, as Keras 1 wrote it. Nothing in it can name
+code or another file, or take more memory than the network needs.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -114,8 +116,9 @@ def read_arrays(
     Raises
     ------
     UserError
-        If the file is missing, is no HDF5 or damaged, lacks an array, holds one of another shape,
-        one that is not finite or a negative variance, or does not tell its backend.
+        If the file is missing, is no HDF5 or damaged, lacks an array, holds one of another shape
+        or kind (see `_find_array`), one that is not finite or a negative variance, or does not tell
+        its backend.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; give a Keras 1 weights file (.h5)")
@@ -128,17 +131,15 @@ def read_arrays(
             f"{path}: not an HDF5 file, or one that is cut short; fetch the weights again"
         ) from error
     with file:
+        found = {}
+        # All of them are looked at before one is read.
         for name, shape in shapes.items():
-            try:
-                arrays[name], names_backend = _read_array(file, name, shape)
-            except _Unusable as error:
-                raise UserError(f"{path}: {name} {error}; it is not the published CRNN") from error
-            # What HDF5 says of damage inside a file: it depends on the place.
-            except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-                raise UserError(
-                    f"{path}: {name} cannot be read, the file is damaged; fetch the weights again"
-                ) from error
+            with _naming(path, name):
+                found[name], names_backend = _find_array(file, name, shape)
             backends.add(names_backend)
+        for name, dataset in found.items():
+            with _naming(path, name):
+                arrays[name] = _read_array(dataset, name)
     if backend is None:
         if len(backends) > 1:
             raise UserError(
@@ -153,12 +154,28 @@ class _Unusable(Exception):
     """An array that is not what it should be."""
 
 
-def _read_array(
-    file: h5py.File, name: str, shape: tuple[int, ...]
-) -> tuple[Float32[np.ndarray, "..."], Backend]:
-    """One array, and the backend after whose habit it is named."""
+@contextlib.contextmanager
+def _naming(path: Path, name: str) -> Iterator[None]:
+    """Raise as a `UserError` what is wrong with an array."""
+    try:
+        yield
+    except _Unusable as error:
+        raise UserError(f"{path}: {name} {error}; it is not the published CRNN") from error
+    # What HDF5 says of damage inside a file: it depends on the place.
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{path}: {name} cannot be read, the file is damaged; fetch the weights again"
+        ) from error
+
+
+def _find_array(file: h5py.File, name: str, shape: tuple[int, ...]) -> tuple[h5py.Dataset, Backend]:
+    """One array, not yet read, and the backend after whose habit it is named.
+
+    HDF5 follows links and reads arrays from other files, and inflates compressed chunks to any
+    size. Keras 1 made use of neither, so that here they need not be made safe: they are refused.
+    """
     layer, array = name.split("/")
-    group = file.get(layer)
+    group = _member(file, layer)
     # A name that is not UTF-8 comes as bytes.
     members = (
         [name for name in group if isinstance(name, str)] if isinstance(group, h5py.Group) else []
@@ -170,20 +187,41 @@ def _read_array(
         raise _Unusable("is missing")
     if len(found) > 1:
         raise _Unusable("is there twice")
-    dataset = group[found[0].string]
-    # Before anything is read: a file of a few bytes can claim any size, of any type.
-    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind != "f":
+    dataset = _member(group, found[0].string)
+    if not isinstance(dataset, h5py.Dataset):
+        raise _Unusable("is no array of real numbers")
+    # Before its shape is asked for: that of a virtual data set is looked up in other files.
+    layout = dataset.id.get_create_plist()
+    in_one_piece = layout.get_layout() in (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT)
+    if not in_one_piece or layout.get_external_count() or layout.get_nfilters():
+        raise _Unusable("is not stored plainly in the file (external, virtual, chunks or filters)")
+    # A file of a few bytes can claim any size, of any type.
+    if dataset.id.get_type().committed() or dataset.dtype.kind != "f":
         raise _Unusable("is no array of real numbers")
     if dataset.shape != shape:
         raise _Unusable(f"has shape {_text(dataset.shape)}, and must have {_text(shape)}")
+    return dataset, "tensorflow" if found[0]["tensorflow"] else "theano"
+
+
+def _member(group: h5py.Group, name: str) -> h5py.HLObject | None:
+    """What a group has of this name, without following a link; None if there is nothing."""
+    links, link = group.id.links, name.encode()
+    if not links.exists(link):
+        return None
+    if links.get_info(link).type != h5py.h5l.TYPE_HARD:
+        raise _Unusable("is a link, maybe to another file")
+    return group[name]
+
+
+def _read_array(dataset: h5py.Dataset, name: str) -> Float32[np.ndarray, "..."]:
     # What does not fit float32 is found by the next line.
     with np.errstate(all="ignore"):
         values = dataset[()].astype(np.float32)
     if not np.isfinite(values).all():
         raise _Unusable("holds NaN or infinite values")
-    if array.endswith("running_std") and values.min() < 0:
+    if name.endswith("running_std") and values.min() < 0:
         raise _Unusable("holds a negative variance")
-    return values, "tensorflow" if found[0]["tensorflow"] else "theano"
+    return values
 
 
 def _text(shape: tuple[int, ...] | None) -> str:
@@ -267,6 +305,8 @@ def import_keras(weights: Path, run: epath.Path, backend: Backend | None = None)
     """
     arrays, found_backend = read_arrays(weights, array_shapes(MODEL, MEL.frames), backend)
     variables = to_variables(arrays, found_backend)
+    with weights.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     config = {
         "arch": MODEL.arch,
         "target": None,
@@ -289,7 +329,7 @@ def import_keras(weights: Path, run: epath.Path, backend: Backend | None = None)
         },
         "imported": {
             "file": weights.name,
-            "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+            "sha256": sha256,
             "backend": found_backend,
         },
     }

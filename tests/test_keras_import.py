@@ -4,6 +4,10 @@ import dataclasses
 import functools
 import json
 import os
+import shutil
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 
 import h5py
@@ -224,7 +228,7 @@ def folder(group, name):
 
 def gigantic(group, name):
     del group[name]
-    group.create_dataset(name, (10**6, 10**6, 10**3), "f4", chunks=(64, 64, 64))
+    group.create_dataset(name, (10**6, 10**6, 10**3), "f4")
 
 
 def infinite(group, name):
@@ -240,6 +244,83 @@ def doubled(group, name):
     group[name + ":0"] = group[name][()]
 
 
+def references(group, name):
+    shape = group.pop(name).shape
+    group.create_dataset(name, shape, h5py.ref_dtype)[...] = group.ref
+
+
+def a_type(group, name):
+    del group[name]
+    group[name] = np.dtype("f4")
+
+
+def of_committed_type(group, name):
+    values = group.pop(name)[()]
+    group.file["type"] = np.dtype("f4")
+    group.create_dataset(name, dtype=group.file["type"], data=values)
+
+
+# The rest holds the array's own numbers: HDF5 would read them, from elsewhere or at any size.
+
+
+def moved_out(group, name):
+    """Moves an array into another file, and gives that file's name."""
+    other = f"{group.file.filename}.other"
+    with h5py.File(other, "w") as file:
+        file["values"] = group.pop(name)[()]
+    return other
+
+
+def soft_link(group, name):
+    group.move(name, "elsewhere")
+    group[name] = h5py.SoftLink("elsewhere")
+
+
+def external_link(group, name):
+    group[name] = h5py.ExternalLink(moved_out(group, name), "values")
+
+
+def external_storage(group, name):
+    values = group.pop(name)[()]
+    other = Path(f"{group.file.filename}.raw")
+    other.write_bytes(values.tobytes())
+    place = [(str(other), 0, values.nbytes)]
+    group.create_dataset(name, values.shape, values.dtype, external=place)
+
+
+def virtual(group, name):
+    shape = group[name].shape
+    layout = h5py.VirtualLayout(shape, "f4")
+    layout[...] = h5py.VirtualSource(moved_out(group, name), "values", shape)
+    group.create_virtual_dataset(name, layout)
+
+
+def compressed(group, name):
+    values = group.pop(name)[()]
+    group.create_dataset(name, data=values, compression="gzip", shuffle=True)
+
+
+def of_a_plugins_filter(group, name):
+    """HDF5 looks for the library of filter 32008; where there is none, it writes without it."""
+    values = group.pop(name)[()]
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_chunk(values.shape)
+    plist.set_filter(32008, h5py.h5z.FLAG_OPTIONAL, ())
+    space = h5py.h5s.create_simple(values.shape)
+    dataset = h5py.h5d.create(group.id, name.encode(), h5py.h5t.IEEE_F32LE, space, plist)
+    dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, values)
+
+
+def of_large_chunks(group, name):
+    values = group.pop(name)[()]
+    most = (None,) * values.ndim
+    group.create_dataset(name, data=values, maxshape=most, chunks=(64,) * values.ndim)
+
+
+LINK = "is a link, maybe to another file"
+NOT_PLAIN = "is not stored plainly in the file (external, virtual, chunks or filters)"
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -253,6 +334,16 @@ def doubled(group, name):
         (infinite, "holds NaN or infinite values"),
         (too_large, "holds NaN or infinite values"),
         (doubled, "is there twice"),
+        (references, "is no array of real numbers"),
+        (a_type, "is no array of real numbers"),
+        (of_committed_type, "is no array of real numbers"),
+        (soft_link, LINK),
+        (external_link, LINK),
+        (external_storage, NOT_PLAIN),
+        (virtual, NOT_PLAIN),
+        (compressed, NOT_PLAIN),
+        (of_a_plugins_filter, NOT_PLAIN),
+        (of_large_chunks, NOT_PLAIN),
     ],
 )
 def test_unfit_array_is_named(tmp_path, damage, said):
@@ -263,6 +354,54 @@ def test_unfit_array_is_named(tmp_path, damage, said):
         read_arrays(path, SHAPES)
     assert str(caught.value).startswith(f"{path}: conv3/conv3_W {said};")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["soft", "external"])
+def test_a_layer_elsewhere_is_refused(tmp_path, kind):
+    path = write(tmp_path / "weights.h5", random_arrays())
+    shutil.copy(path, tmp_path / "other.h5")
+    with h5py.File(path, "a") as file:
+        file.move("bn1", "elsewhere")
+        links = {"soft": h5py.SoftLink("/elsewhere"), "external": None}
+        file["bn1"] = links[kind] or h5py.ExternalLink(str(tmp_path / "other.h5"), "/bn1")
+    with pytest.raises(UserError, match=f"bn1/bn1_gamma {LINK}"):
+        read_arrays(path, SHAPES)
+
+
+def test_a_small_file_is_not_inflated(tmp_path):
+    """Compressed, 256 MB are 256 kB: a chunk larger than its array, or one that inflates to more.
+
+    Measured in a process of its own, whose peak is of nothing else.
+    """
+    zeros = zlib.compressobj()
+    stream = b"".join([zeros.compress(bytes(2**20)) for _ in range(256)] + [zeros.flush()])
+    for name, chunk in (("chunk", 2**26), ("stream", 64)):
+        arrays = random_arrays()
+        with h5py.File(write(tmp_path / f"{name}.h5", arrays), "a") as file:
+            del file["output/output_b"]
+            dataset = file["output"].create_dataset(
+                "output_b", (7,), "f4", maxshape=(None,), chunks=(chunk,), compression="gzip"
+            )
+            dataset.id.write_direct_chunk((0,), stream)
+    code = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from crnn_jax.errors import UserError\n"
+        "from crnn_jax.keras_import import read_arrays\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before, shapes = peak(), eval(sys.argv[1])\n"
+        "for path in sys.argv[2:]:\n"
+        "    try: read_arrays(Path(path), shapes)\n"
+        "    except UserError as error: print(error)\n"
+        "print(peak() - before)\n"
+    )
+    paths = [tmp_path / "chunk.h5", tmp_path / "stream.h5"]
+    command = [sys.executable, "-c", code, repr(SHAPES), *map(str, paths)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    *said, kilobytes = answer.stdout.splitlines()
+    ending = f": output/output_b {NOT_PLAIN}; it is not the published CRNN"
+    assert said == [f"{path}{ending}" for path in paths]
+    assert int(kilobytes) < 64 * 1024
 
 
 def test_negative_variance_is_refused(tmp_path):
