@@ -30,6 +30,7 @@ from matplotlib.transforms import Bbox, ScaledTranslation
 
 from crnn_jax.config import Architecture, Rule
 from crnn_jax.errors import UserError
+from crnn_jax.user_text import csv_field
 
 
 class ArchitectureLook(NamedTuple):
@@ -240,7 +241,7 @@ def _parser(column: str, hint: Any) -> Callable[[str | None], Any]:
         if text is None:
             raise ValueError(f"ends before the column {column}")
         if hint is str:
-            return text
+            return csv_field(text)
         if not text and types.NoneType in allowed:
             return None
         if typing.get_origin(hint) is Literal:

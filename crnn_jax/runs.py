@@ -6,8 +6,6 @@ one folder, one at a time holds a run, by a lock that ends with the process.
 """
 
 import contextlib
-import csv
-import io
 import json
 import os
 import platform
@@ -20,6 +18,7 @@ from etils import epath
 from crnn_jax.config import NOT_OF_NUMBERS
 from crnn_jax.errors import UserError
 from crnn_jax.locks import lock, on_disk
+from crnn_jax.user_text import csv_text
 
 # Folder of a sweep's locks: beside the runs, whose folders hold results alone.
 LOCKS = ".locks"
@@ -206,9 +205,5 @@ def write_tables(out: epath.Path) -> None:
 
 
 def _csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
     # None is an empty cell, and so is what an older version did not write.
-    writer.writerows([row.get(column) for column in columns] for row in rows)
-    return text.getvalue()
+    return csv_text([columns, *([row.get(column) for column in columns] for row in rows)])

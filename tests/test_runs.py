@@ -2,12 +2,14 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 from etils import epath
 
 from crnn_jax import runs
 from crnn_jax.errors import UserError
+from crnn_jax.plots import TagScore, read_rows
 
 
 @pytest.fixture
@@ -49,6 +51,25 @@ def test_tables_are_those_of_the_results(out):
         ("crnn", "2"),
         ("crnn", ""),
     ]
+
+
+def test_a_tag_is_no_formula_in_a_table_and_keeps_its_name(out):
+    tags = ("=cmd|' /C calc'!A0", "+1", "-0.5", "@x", "\tx", "\rx", "a\rb", "'=x", "'80s")
+    rows = [{**dict.fromkeys(runs.TAG_COLUMNS, 2), "tag": tag, "category": tag} for tag in tags]
+    result = a_result(arch="crnn", rule="uniform", dataset="=evil", s=-0.5, per_tag=rows)
+    (out / "a").mkdir()
+    runs.write_json(out / "a" / "result.json", result)
+    runs.write_tables(out)
+    with Path(out, "results.csv").open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    # A number stays one; text is not computed.
+    assert (row["s"], row["dataset"]) == ("-0.5", "'=evil")
+    with Path(out, "per_tag.csv").open(newline="", encoding="utf-8") as file:
+        stored = [row["tag"] for row in csv.DictReader(file)]
+    assert len(stored) == len(tags)
+    assert not any(tag.startswith(tuple("=+-@\t\r")) for tag in stored)
+    assert [score.tag for score in read_rows(out / "per_tag.csv", TagScore)] == list(tags)
+    assert [score.category for score in read_rows(out / "per_tag.csv", TagScore)] == list(tags)
 
 
 def test_a_folder_is_claimed_by_one_configuration(out):

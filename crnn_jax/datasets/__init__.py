@@ -16,6 +16,7 @@ from etils import epath
 
 from crnn_jax.config import DataConfig, MelConfig, from_mapping
 from crnn_jax.errors import UserError
+from crnn_jax.user_text import csv_field
 
 if TYPE_CHECKING:
     from crnn_jax.datasets.records import Engine, RecordsBuilder
@@ -85,9 +86,9 @@ class PreparedSet:
 
     def rejected_by_reason(self) -> dict[str, int]:
         """How many files could not be used for which reason, the most frequent reason first."""
-        text = (epath.Path(self.path) / "rejected.csv").read_text()
+        text = (epath.Path(self.path) / "rejected.csv").read_bytes().decode("utf-8")
         rows = csv.DictReader(io.StringIO(text, newline=""))
-        return dict(collections.Counter(row["reason"] for row in rows).most_common())
+        return dict(collections.Counter(csv_field(row["reason"]) for row in rows).most_common())
 
 
 def open_set(path: str | os.PathLike) -> PreparedSet:

@@ -13,10 +13,8 @@ import abc
 import concurrent.futures
 import concurrent.futures.process
 import contextlib
-import csv
 import dataclasses
 import hashlib
-import io
 import json
 import multiprocessing
 import multiprocessing.connection
@@ -40,6 +38,7 @@ from crnn_jax import audio
 from crnn_jax.config import DataConfig, MelConfig
 from crnn_jax.errors import DISK_ERRORS, UserError
 from crnn_jax.locks import lock, on_disk
+from crnn_jax.user_text import csv_text
 
 SPLITS = ("train", "valid", "test")
 # Tracks of one shard. A shard is what an interruption can lose and what a process takes at a
@@ -562,9 +561,7 @@ def _check_rejected(
 
 def write_rejected(path: epath.Path, rejected: Iterable[Rejected]) -> None:
     """Write ``rejected.csv``: one row a file that was left out."""
-    text = io.StringIO()
-    fields = [field.name for field in dataclasses.fields(Rejected)]
-    writer = csv.DictWriter(text, fields, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(dataclasses.asdict(row) for row in rejected)
-    path.write_text(text.getvalue())
+    columns = [field.name for field in dataclasses.fields(Rejected)]
+    text = csv_text([columns, *map(dataclasses.astuple, rejected)])
+    # A file's name may be bytes that are no text.
+    path.write_bytes(text.encode("utf-8", "backslashreplace"))

@@ -1,6 +1,7 @@
 """Preparation: the same set however it was made, and every file accounted for."""
 
 import csv
+import dataclasses
 import os
 import shutil
 import signal
@@ -14,10 +15,11 @@ import numpy as np
 import psutil
 import pytest
 import soundfile
+from etils import epath
 
 from crnn_jax.config import DataConfig, MelConfig
 from crnn_jax.datasets import builder_class, open_set, prepare
-from crnn_jax.datasets.records import RECORDS, lock_of, make_shard
+from crnn_jax.datasets.records import RECORDS, Rejected, lock_of, make_shard, write_rejected
 from crnn_jax.errors import UserError
 from crnn_jax.locks import lock
 
@@ -173,6 +175,26 @@ def test_unusable_files_are_listed_and_left_out(collection, tmp_path):
         "missing.ogg",
     }
     assert all(row["reason"] and row["message"] and row["split"] == "train" for row in rows)
+
+
+def test_no_row_of_the_list_of_files_is_a_formula(small_set, tmp_path):
+    path = "=1+1.wav"
+    not_utf_8 = b"\xff.wav".decode("utf-8", "surrogateescape")
+    rejected = [
+        Rejected("train", path, path, "missing", f"{path}: no such file"),
+        Rejected("train", "a\rb", not_utf_8, "missing", "-0.5"),
+        Rejected("test", "x", "x", "empty file", "x"),
+    ]
+    write_rejected(epath.Path(tmp_path / "rejected.csv"), rejected)
+    with (tmp_path / "rejected.csv").open(newline="", encoding="utf-8") as file:
+        first, second, third = csv.DictReader(file)
+    assert {first["track_id"], first["path"]} == {f"'{path}"}
+    assert first["message"] == f"'{path}: no such file"
+    assert (second["track_id"], second["message"]) == ("a\rb", "'-0.5")
+    assert second["path"] == "\\udcff.wav"
+    assert third == dataclasses.asdict(rejected[2])
+    there = dataclasses.replace(small_set, path=str(tmp_path))
+    assert there.rejected_by_reason() == {"missing": 2, "empty file": 1}
 
 
 def test_too_many_unusable_files_stop_at_the_end_and_lose_nothing(collection, tmp_path):
