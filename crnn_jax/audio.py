@@ -5,12 +5,16 @@ The numbers are those of ``librosa.load`` followed by ``librosa.feature.melspect
 """
 
 import contextlib
+import dataclasses
 import functools
-import io
 import math
 import os
+import shutil
+import stat
+import tempfile
 from collections.abc import Iterator
-from typing import IO, Literal
+from pathlib import Path, PurePosixPath
+from typing import Literal, NamedTuple
 
 import numpy as np
 import scipy.fft
@@ -31,6 +35,8 @@ FILTER_SECONDS = 0.1
 # Samples of one read. Where a file breaks off, fewer than this that would still decode are lost.
 READ_FRAMES = 2**16
 STREAM_SECONDS = 10.0
+# A damaged header may give any sample rate.
+LARGEST_STREAM = 2**22
 # Spectra computed at a time: they, and what they are made from, stay in the processor's cache.
 BLOCK_FRAMES = 128
 # A float32 FFT errs by 1e-7 of a frame's amplitude. In a band this far below the frame's loudest
@@ -87,21 +93,28 @@ def read_clip(path: str | os.PathLike[str], config: MelConfig) -> Float32[np.nda
         If the file is missing or no audio, if the clip is digital silence, or if what is decoded
         for it has no samples or one that is NaN or infinite.
     """
-    with _open(path) as sound:
-        clip = _decode_centre(sound, config)
-    if clip is None:
-        # A decoder that has met an error need not recover: begin again with a new one.
-        with _open(path) as sound:
-            samples = np.concatenate(list(_resampled_chunks(sound, config)))
-        clip = _centre(samples, 0, len(samples), config)
-    if not clip.any():
-        raise AudioError("silent", f"{path}: every sample is zero")
-    return clip
+    with _fetched(path) as file:
+        return _read_centre(file, config).samples
+
+
+class Stretch(NamedTuple):
+    """Samples of a file.
+
+    Attributes
+    ----------
+    start_s
+        Where they begin in the file, in s; negative where zeros come before it.
+    samples
+        At the configuration's sample rate.
+    """
+
+    start_s: float
+    samples: Float32[np.ndarray, "samples"]
 
 
 def read_windows(
-    path: str | os.PathLike[str], config: MelConfig, hop_seconds: float
-) -> Iterator[Float32[np.ndarray, "samples"]]:
+    path: str | os.PathLike[str], config: MelConfig, hop_seconds: float | None
+) -> Iterator[Stretch]:
     """All of an audio file in windows of a clip's length, while it is decoded.
 
     Memory does not grow with the file.
@@ -111,13 +124,13 @@ def read_windows(
     path, config
         As for `read_clip`.
     hop_seconds
-        From the start of one window to the start of the next, in s.
+        From the start of one window to the start of the next, in s; None: only the centre.
 
     Yields
     ------
     Windows of ``config.clip_samples`` samples from the first sample on. The last one ends where
-    the file ends, and so may lie closer to the one before. A file no longer than a window gives
-    one window, that of `read_clip`.
+    the file ends, and so may lie closer to the one before. A file that is longer than a window by
+    less than half a hop, or shorter, gives one window, that of `read_clip`.
 
     Raises
     ------
@@ -125,29 +138,17 @@ def read_windows(
         As `read_clip`: for NaN or infinite samples when they are met, for silence in place of the
         last window if all are silent.
     """
-    hop = round(hop_seconds * config.sample_rate)
-    if hop < 1:
+    if hop_seconds is not None and round(hop_seconds * config.sample_rate) < 1:
         raise ValueError(f"windows must be a sample apart or more, not {hop_seconds} s")
-    size = config.clip_samples
-    # `kept` ends with what was decoded last and begins at sample `offset` of the file.
-    kept, offset = np.zeros(0, np.float32), 0
-    start, heard = 0, False
-    with _open(path) as sound:
-        for chunk in _resampled_chunks(sound, config):
-            kept = np.concatenate([kept, chunk])
-            # A window that ends with the last sample known may be the file's last.
-            while start + size < offset + len(kept):
-                window = kept[start - offset :][:size]
-                heard = heard or bool(window.any())
-                yield window
-                start += hop
-            passed = max(0, min(start - offset, len(kept) - size))
-            kept, offset = kept[passed:], offset + passed
-    last = kept[-size:]
-    window = _centre(last, 0, len(last), config)
-    if not (heard or window.any()):
-        raise AudioError("silent", f"{path}: every sample is zero")
-    yield window
+    with _fetched(path) as file:
+        if hop_seconds is not None:
+            with file.opened() as sound:
+                # By what the header says: all is not yet decoded.
+                spare_s = sound.frames / sound.samplerate - config.clip_seconds
+                if spare_s >= hop_seconds / 2:
+                    yield from _windows(sound, config, round(hop_seconds * config.sample_rate))
+                    return
+        yield _read_centre(file, config)
 
 
 def log_mel(
@@ -192,28 +193,69 @@ class _ForwardSound(soundfile.SoundFile):
     is. To the MP3 decoder that is a jump like any other, and it spoils the samples that follow.
     """
 
-    def __init__(self, file: str | IO[bytes], path: str) -> None:
-        super().__init__(file)
+    def __init__(self, local: str, path: str) -> None:
+        super().__init__(local)
         self.path = path
 
     def seekable(self) -> bool:
         return False
 
 
+@dataclasses.dataclass(frozen=True)
+class _File:
+    """An audio file on a local disk.
+
+    Attributes
+    ----------
+    path
+        What the user calls it.
+    local
+        The file itself, or the copy of a remote one.
+    """
+
+    path: str
+    local: str
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[_ForwardSound]:
+        """Open it to be decoded from the first sample on."""
+        try:
+            # By its name: an MP3 with tags of two kinds is known by its suffix alone.
+            sound = _ForwardSound(self.local, self.path)
+        except soundfile.LibsndfileError as error:
+            raise _refusal(self, error) from error
+        with sound:
+            # What has no header becomes noise if its suffix is .au, .snd, .vox or .gsm.
+            if sound.format == "RAW":
+                raise _refusal(self)
+            yield sound
+
+
 @contextlib.contextmanager
-def _open(path: str | os.PathLike[str]) -> Iterator[_ForwardSound]:
+def _fetched(path: str | os.PathLike[str]) -> Iterator[_File]:
+    """Have a file on a local disk, for as long as it is read."""
     name = os.fspath(path)
+    # libsndfile would end the name there, and open another file.
+    if "\0" in name:
+        raise AudioError("missing", f"{name!a}: no such file")
     # Raw audio says nothing of its rate, and libsndfile takes names in UTF-8 alone.
     if name.lower().endswith(".raw") or not _is_utf8(name):
         raise AudioError("not audio", f"{name!a}: raw audio, or a name that is not UTF-8")
-    with contextlib.ExitStack() as stack:
+    if "://" not in name:
+        yield _File(name, name)
+        return
+    # A suffix that means something is short; others may be longer than a disk takes.
+    with tempfile.NamedTemporaryFile(suffix=PurePosixPath(name).suffix[:16]) as copy:
+        # Whole, before it is opened: what fails while libsndfile reads looks like the file's end.
         try:
-            # Read whole: what fails while libsndfile reads by itself looks like the file's end.
-            file = io.BytesIO(epath.Path(name).read_bytes()) if "://" in name else name
-            sound = stack.enter_context(_ForwardSound(file, name))
-        except (FileNotFoundError, soundfile.LibsndfileError) as error:
-            raise _refusal(name, error) from error
-        yield sound
+            with epath.Path(name).open("rb") as remote:
+                shutil.copyfileobj(remote, copy)
+        except FileNotFoundError as error:
+            raise AudioError("missing", f"{name}: no such file") from error
+        except (PermissionError, IsADirectoryError) as error:
+            raise AudioError("unreadable", f"{name}: {error.strerror or error}") from error
+        copy.flush()
+        yield _File(name, copy.name)
 
 
 def _is_utf8(name: str) -> bool:
@@ -224,18 +266,69 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def _refusal(name: str, error: FileNotFoundError | soundfile.LibsndfileError) -> AudioError:
+def _refusal(file: _File, error: soundfile.LibsndfileError | None = None) -> AudioError:
     """Why a file did not open."""
-    path = epath.Path(name)
-    if not path.exists():
-        return AudioError("missing", f"{name}: no such file")
-    if isinstance(error, soundfile.LibsndfileError) and error.code == 2:  # SF_ERR_SYSTEM
-        return AudioError("unreadable", f"{name}: the system does not let it be read")
-    if path.is_file():
-        with path.open("rb") as file:
-            if not file.read(1):
-                return AudioError("empty file", f"{name}: no bytes")
-    return AudioError("not audio", f"{name}: no audio format that libsndfile knows")
+    try:
+        status = Path(file.local).stat()
+    except OSError:
+        return AudioError("missing", f"{file.path}: no such file")
+    if error is not None and error.code == 2:  # SF_ERR_SYSTEM
+        return AudioError("unreadable", f"{file.path}: the system does not let it be read")
+    if stat.S_ISREG(status.st_mode) and not status.st_size:
+        return AudioError("empty file", f"{file.path}: no bytes")
+    return AudioError("not audio", f"{file.path}: no audio format that libsndfile knows")
+
+
+def _read_centre(file: _File, config: MelConfig) -> Stretch:
+    """The clip of a file."""
+    with file.opened() as sound:
+        clip = _decode_centre(sound, config)
+    if clip is None:
+        # A decoder that has met an error need not recover: begin again with a new one.
+        with file.opened() as sound:
+            samples = np.concatenate(list(_resampled_chunks(sound, config)))
+        clip = _centre(samples, 0, len(samples), config)
+    if not _peak(clip, config, file.path):
+        raise AudioError("silent", f"{file.path}: every sample is zero")
+    return clip
+
+
+def _windows(sound: _ForwardSound, config: MelConfig, hop: int) -> Iterator[Stretch]:
+    """All of a file, in windows `hop` samples apart."""
+    size = config.clip_samples
+    # `kept` ends with what was decoded last and begins at sample `offset` of the file.
+    kept, offset = np.zeros(0, np.float32), 0
+    start, heard = 0, False
+    for chunk in _resampled_chunks(sound, config):
+        kept = np.concatenate([kept, chunk])
+        # A window that ends with the last sample known may be the file's last.
+        while start + size < offset + len(kept):
+            window = Stretch(start / config.sample_rate, kept[start - offset :][:size])
+            heard |= _peak(window, config, sound.path) > 0
+            yield window
+            start += hop
+        passed = max(0, min(start - offset, len(kept) - size))
+        kept, offset = kept[passed:], offset + passed
+    length = offset + len(kept)
+    kept = kept[-size:]
+    if length > size:
+        last = Stretch((length - size) / config.sample_rate, kept)
+    else:
+        # The header has promised more.
+        last = _centre(kept, 0, length, config)
+    if not _peak(last, config, sound.path) and not heard:
+        raise AudioError("silent", f"{sound.path}: every sample is zero")
+    yield last
+
+
+def _peak(stretch: Stretch, config: MelConfig, path: str) -> float:
+    """The largest absolute value, which must not be too large for a log-mel in float32."""
+    peak = max(float(stretch.samples.max()), -float(stretch.samples.min()))
+    # No bin of a spectrum is larger than the sum of a frame, no mel band than the largest power.
+    limit = np.finfo(np.float32).max ** (0.5 / config.mel_exponent) / config.n_fft
+    if not peak < limit:
+        raise AudioError("not finite", f"{path}: samples up to {peak:.0e} are not those of music")
+    return peak
 
 
 def _read_mono(sound: _ForwardSound, frames: int) -> Float32[np.ndarray, "samples"]:
@@ -268,8 +361,10 @@ def _mean_of_columns(
     """Average the channels into `out`, with no array between."""
     first, *others = channels.T
     out[:] = first
-    for channel in others:
-        out += channel
+    # What is or becomes infinite is found by whoever looks at the mean.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for channel in others:
+            out += channel
     out /= channels.shape[1]
 
 
@@ -280,9 +375,7 @@ def _resampled_length(frames: int, rate: int, config: MelConfig) -> int:
     return math.ceil(frames * (config.sample_rate / rate))
 
 
-def _decode_centre(
-    sound: _ForwardSound, config: MelConfig
-) -> Float32[np.ndarray, "samples"] | None:
+def _decode_centre(sound: _ForwardSound, config: MelConfig) -> Stretch | None:
     """The clip, or None if the file must be read from the first sample to the last to know it."""
     rate = sound.samplerate
     margin = math.ceil(FILTER_SECONDS * rate)
@@ -337,7 +430,7 @@ def _resampled_chunks(
     """All of a file from first to last sample, piece by piece."""
     rate = sound.samplerate
     resampler = soxr.ResampleStream(rate, config.sample_rate, num_channels=1)
-    wanted = math.ceil(STREAM_SECONDS * rate)
+    wanted = min(math.ceil(STREAM_SECONDS * rate), LARGEST_STREAM)
     frames = produced = 0
     last = False
     while not last:
@@ -355,15 +448,15 @@ def _resampled_chunks(
 
 def _centre(
     samples: Float32[np.ndarray, "samples"], offset: int, length: int, config: MelConfig
-) -> Float32[np.ndarray, "samples"]:
+) -> Stretch:
     """The clip of a file of `length` samples, of which `samples` begin at `offset`."""
     size = config.clip_samples
-    first = max(0, length - size) // 2 - offset
-    middle = samples[first : first + size]
     before = max(0, size - length) // 2
+    first = max(0, length - size) // 2
+    middle = samples[first - offset :][:size]
     clip = np.zeros(size, np.float32)
     clip[before : before + len(middle)] = middle
-    return clip
+    return Stretch((first - before) / config.sample_rate, clip)
 
 
 @functools.lru_cache(maxsize=8)

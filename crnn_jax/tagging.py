@@ -18,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
-import soundfile
 from etils import epath
 from flax import linen as nn
 from jax.sharding import Mesh
@@ -26,7 +25,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Float32, PyTree
 
 from crnn_jax import parallel
-from crnn_jax.audio import AudioError, log_mel, read_clip, read_windows
+from crnn_jax.audio import AudioError, log_mel, read_windows
 from crnn_jax.config import MelConfig, ModelConfig
 from crnn_jax.errors import UserError
 from crnn_jax.evaluation import TrainedNetwork, load_run
@@ -129,23 +128,8 @@ def file_windows(path: str, mel: MelConfig, hop_seconds: float | None) -> Iterat
 
 
 def _audio_windows(path: str, mel: MelConfig, hop_seconds: float | None) -> Iterator[Window]:
-    # By what the header says: of a file that breaks off, the last start may be a hop too late.
-    spare = _duration(path) - mel.clip_seconds
-    if hop_seconds is None or spare < hop_seconds / 2:
-        yield Window(spare / 2, log_mel(read_clip(path, mel), mel))
-        return
-    for number, samples in enumerate(read_windows(path, mel, hop_seconds)):
-        yield Window(min(number * hop_seconds, spare), log_mel(samples, mel))
-
-
-def _duration(path: str) -> float:
-    """Length of an audio file in s, by its header; 0 if it cannot be opened."""
-    try:
-        with epath.Path(path).open("rb") as file:
-            return soundfile.info(file).duration
-    except (OSError, soundfile.LibsndfileError):
-        # Reading it says why.
-        return 0.0
+    for start_s, samples in read_windows(path, mel, hop_seconds):
+        yield Window(start_s, log_mel(samples, mel))
 
 
 def _array_windows(path: str, mel: MelConfig, hop_seconds: float | None) -> Iterator[Window]:

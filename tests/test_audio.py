@@ -1,5 +1,6 @@
 """The front end against librosa, on files of every kind, whole and broken."""
 
+import functools
 import math
 import pickle
 import socket
@@ -266,8 +267,9 @@ def test_cut_file_counts_as_a_shorter_file(tmp_path, kind, kept):
     whole = librosa.load(path, sr=12_000)[0]
     assert 0.5 * kept < len(whole) / (15 * 12_000) < 1.5 * kept
     assert_same_clip(read_clip(path, TWO_SECONDS), centre(whole, TWO_SECONDS.clip_samples))
-    windows = list(read_windows(path, TWO_SECONDS, hop_seconds=2.0))
-    np.testing.assert_allclose(windows[-1], whole[-TWO_SECONDS.clip_samples :], atol=1e-6)
+    *_, (start_s, last) = read_windows(path, TWO_SECONDS, hop_seconds=0.5)
+    np.testing.assert_allclose(last, whole[-TWO_SECONDS.clip_samples :], atol=1e-6)
+    assert start_s == pytest.approx(len(whole) / 12_000 - 2.0)
 
 
 @pytest.mark.parametrize("damage", ["cut", "noise"])
@@ -387,7 +389,8 @@ def test_silence_matters_only_in_the_clip(tmp_path):
         read_clip(path, TWO_SECONDS)
     assert caught.value.reason == "silent"
     windows = list(read_windows(path, TWO_SECONDS, hop_seconds=2.0))
-    assert [bool(window.any()) for window in windows] == [True, True, False, True, False]
+    heard = [bool(window.samples.any()) for window in windows]
+    assert heard == [True, True, False, True, False]
 
 
 def test_error_survives_the_way_between_processes():
@@ -423,11 +426,25 @@ def test_shared_broken_files(name, reason):
 # --- windows over all of a file ---
 
 
-def windows_by_slicing(samples, size, hop):
-    if len(samples) <= size:
-        return [centre(samples, size)]
+def windows_by_slicing(samples, spare_s, config, hop):
+    size = config.clip_samples
+    if spare_s < hop / config.sample_rate / 2:
+        padding = max(0, size - len(samples)) // 2
+        return [max(0, len(samples) - size) // 2 - padding], [centre(samples, size)]
     starts = [*range(0, len(samples) - size, hop), len(samples) - size]
-    return [samples[start : start + size] for start in starts]
+    return starts, [samples[start : start + size] for start in starts]
+
+
+def assert_same_windows(path, config, hop):
+    windows = list(read_windows(path, config, hop / config.sample_rate))
+    whole = librosa.load(path, sr=config.sample_rate)[0]
+    spare_s = soundfile.info(path).duration - config.clip_seconds
+    starts, expected = windows_by_slicing(whole, spare_s, config, hop)
+    assert [round(window.start_s * config.sample_rate, 6) for window in windows] == starts
+    for window, slice_of_whole in zip(windows, expected, strict=True):
+        assert_same_clip(window.samples, slice_of_whole)
+    if len(windows) == 1:
+        np.testing.assert_array_equal(windows[0].samples, read_clip(path, config))
 
 
 @pytest.mark.parametrize("seconds", [0.5, 2.0, 2.1, 10.0, 33.3])
@@ -438,12 +455,8 @@ def windows_by_slicing(samples, size, hop):
 def test_windows_are_slices_of_the_whole(tmp_path, kind, rate, channels, seconds):
     samples = music(round(seconds * rate), rate, channels)
     path = write(tmp_path / f"a.{kind}", samples, rate, kind)
-    whole = librosa.load(path, sr=12_000)[0]
-    windows = list(read_windows(path, TWO_SECONDS, hop_seconds=1.5))
-    expected = windows_by_slicing(whole, TWO_SECONDS.clip_samples, hop=18_000)
-    assert len(windows) == len(expected)
-    for window, slice_of_whole in zip(windows, expected, strict=True):
-        assert_same_clip(window, slice_of_whole)
+    assert_same_windows(path, TWO_SECONDS, hop=18_000)
+    assert_same_windows(path, TWO_SECONDS, hop=2_000)
 
 
 @settings(deadline=None, max_examples=60)
@@ -456,13 +469,21 @@ def test_windows_cover_a_file_of_any_length(tmp_path_factory, frames, hop, rate)
     config = MelConfig(sample_rate=1_000, clip_seconds=1.0)
     path = tmp_path_factory.mktemp("windows") / "a.wav"
     write(path, music(frames, rate) + 0.5, rate, "float.wav")
-    whole = librosa.load(path, sr=1_000)[0]
-    expected = windows_by_slicing(whole, 1_000, hop)
-    windows = list(read_windows(path, config, hop_seconds=hop / 1_000))
-    assert len(windows) == len(expected)
-    np.testing.assert_allclose(windows, expected, rtol=0, atol=1e-6)
-    if len(whole) <= 1_000:
-        np.testing.assert_allclose(windows[0], read_clip(path, config), rtol=0, atol=1e-6)
+    assert_same_windows(path, config, hop)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.5])
+def test_window_of_a_file_that_is_shorter_than_its_header_says(tmp_path, seconds):
+    """It is centred, and so begins before the file."""
+    path = write(tmp_path / "a.mp3", music(20 * 12_000, 12_000), 12_000, "mp3")
+    data = path.read_bytes()
+    path.write_bytes(data[: int(seconds / 20 * len(data))])
+    assert soundfile.info(path).duration > 19
+    whole = librosa.load(path, sr=12_000)[0]
+    (window,) = read_windows(path, TWO_SECONDS, hop_seconds=2.0)
+    assert_same_clip(window.samples, centre(whole, TWO_SECONDS.clip_samples))
+    assert window.start_s < 0
+    assert window.start_s == pytest.approx((len(whole) / 12_000 - 2.0) / 2, abs=1e-3)
 
 
 def test_windows_take_no_more_memory_for_a_longer_file(tmp_path):
@@ -482,6 +503,101 @@ def test_windows_that_do_not_move_on_are_refused(tmp_path, hop_seconds):
     path = write(tmp_path / "a.wav", music(12_000, 12_000), 12_000, "wav")
     with pytest.raises(ValueError, match="a sample apart"):
         next(read_windows(path, TWO_SECONDS, hop_seconds))
+
+
+# --- what libsndfile knows by the name alone ---
+
+
+def with_two_tags(data):
+    """An MP3 as some taggers leave it: its ID3v2 tag, an ID3v1 tag, and only then the frames."""
+    if data.startswith(b"ID3"):
+        size = functools.reduce(lambda total, byte: total << 7 | byte, data[6:10])
+        data = data[10 + size :]
+    padding = bytes(20)
+    return b"ID3\x03\x00\x00\x00\x00\x00\x14" + padding + b"TAG" + bytes(125) + data
+
+
+def real_mp3s():
+    return [path for path in clip_files() if path.suffix == ".mp3"]
+
+
+@pytest.mark.skipif(not real_mp3s(), reason="no ../shared/clips beside the repository")
+def test_mp3_with_two_tags(bucket):
+    path = bucket / "a.mp3"
+    path.write_bytes(with_two_tags(real_mp3s()[0].read_bytes()))
+    with pytest.raises(soundfile.LibsndfileError), path.open("rb") as file:
+        soundfile.info(file)
+    expected = librosa_clip(path, DEFAULT)
+    remote = f"az://{bucket.name}/a.mp3"
+    for name in (path, remote):
+        assert_same_clip(read_clip(name, DEFAULT), expected)
+        starts = [window.start_s for window in read_windows(name, TWO_SECONDS, hop_seconds=5.0)]
+        assert starts == pytest.approx([0, 5, 10, 15, 20, 25, 28], abs=0.1)
+
+
+def test_remote_file_of_any_name(bucket):
+    samples = music(6_000, 12_000)
+    for name in (f"a.{'b' * 240}.wav", f"a.{'b' * 250}", "a."):
+        path = write(bucket / "a.wav", samples, 12_000, "wav").rename(bucket / name)
+        assert read_clip(f"az://{bucket.name}/{name}", TWO_SECONDS).any(), path
+
+
+@pytest.mark.parametrize("suffix", ["au", "AU", "snd", "vox", "gsm"])
+@pytest.mark.parametrize("data", [b"not audio\n" * 999, np.random.default_rng(1).bytes(30_000)])
+def test_what_has_no_header_is_no_audio_by_its_suffix(tmp_path, suffix, data):
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(data)
+    with pytest.raises(AudioError, match="no audio format") as caught:
+        read_clip(path, TWO_SECONDS)
+    assert caught.value.reason == "not audio"
+    with pytest.raises(AudioError, match="no audio format"):
+        list(read_windows(path, TWO_SECONDS, hop_seconds=1.0))
+    path.write_bytes(b"")
+    with pytest.raises(AudioError) as caught:
+        read_clip(path, TWO_SECONDS)
+    assert caught.value.reason == "empty file"
+
+
+def test_au_with_a_header_is_audio(tmp_path):
+    soundfile.write(tmp_path / "a.au", music(9_000, 12_000), 12_000)
+    assert_same_clip(
+        read_clip(tmp_path / "a.au", TWO_SECONDS), librosa_clip(tmp_path / "a.au", TWO_SECONDS)
+    )
+
+
+def test_name_does_not_end_at_a_null(tmp_path):
+    path = write(tmp_path / "a.wav", music(6_000, 12_000), 12_000, "wav")
+    with pytest.raises(AudioError) as caught:
+        read_clip(f"{path}\0.flac", TWO_SECONDS)
+    assert caught.value.reason == "missing"
+
+
+# --- samples that are numbers, but not those of music ---
+
+
+@pytest.mark.parametrize("exponent", [1.0, 2.0])
+@pytest.mark.parametrize("level", [2.0**15, 1e17, 1e38])
+def test_samples_have_a_log_mel_or_are_refused(tmp_path, level, exponent):
+    config = MelConfig(clip_seconds=2.0, mel_exponent=exponent)
+    samples = np.clip(4 * music(9 * 12_000, 12_000, 2), -1, 1) * np.float32(level)
+    path = write(tmp_path / "a.wav", samples, 12_000, "float.wav")
+    if level < 1e6:
+        clips = [read_clip(path, config)]
+        clips += [window.samples for window in read_windows(path, config, hop_seconds=2.0)]
+        assert all(np.isfinite(log_mel(clip, config)).all() for clip in clips)
+        return
+    for read in (read_clip, lambda *how: list(read_windows(*how, hop_seconds=2.0))):
+        with pytest.raises(AudioError, match="not those of music") as caught:
+            read(path, config)
+        assert caught.value.reason == "not finite"
+
+
+def test_opposite_infinities_are_refused_in_silence(tmp_path):
+    samples = music(6_000, 12_000, 2)
+    samples[3_000] = [np.inf, -np.inf]
+    path = write(tmp_path / "a.wav", samples, 12_000, "float.wav")
+    with pytest.raises(AudioError, match="NaN or infinite"):
+        read_clip(path, TWO_SECONDS)
 
 
 # --- the log-mel spectrogram ---

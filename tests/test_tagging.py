@@ -25,6 +25,7 @@ from crnn_jax.tag_figure import spectrogram
 from crnn_jax.tagging import BadFile, TaggedFile, file_windows, load_tagger, tag_files
 from crnn_jax.training import Progress, Snapshot, TrainState
 from tests.conftest import SHARED
+from tests.test_audio import with_two_tags
 
 RATE, HOP = 12_000, 256
 # 2.56 s: 121 frames.
@@ -177,6 +178,38 @@ def test_stored_silence_beside_a_short_clip_is_that_of_audio(tmp_path):
         np.delete(from_audio.log_mel, edges, axis=1),
         atol=1e-3,
     )
+
+
+def test_real_mp3_with_two_tags_is_cut_into_windows(tagger, bucket, real_clips):
+    """What libsndfile knows by its name alone: here, and in a bucket."""
+    path = bucket / "a.mp3"
+    path.write_bytes(with_two_tags((real_clips / "audio" / "asc_frontiers_0.mp3").read_bytes()))
+    names = [str(path), f"az://{bucket.name}/a.mp3"]
+    for name in names:
+        starts = [window.start_s for window in file_windows(name, MEL, 5.0)]
+        assert starts == pytest.approx([0, 5, 10, 15, 20, 25, 30 - 2.56], abs=0.1)
+        (window,) = file_windows(name, MEL, None)
+        assert window.start_s == pytest.approx((30 - 2.56) / 2, abs=0.1)
+    here, there = tag_files(tagger, names, hop_seconds=5.0)
+    assert [here.path, there.path] == names
+    np.testing.assert_array_equal(here.start_s, there.start_s)
+    np.testing.assert_allclose(here.scores, there.scores, atol=1e-5)
+    (missing,) = tag_files(tagger, [f"az://{bucket.name}/b.mp3"])
+    assert missing.message == f"az://{bucket.name}/b.mp3: no such file"
+
+
+@pytest.mark.parametrize("kept_s", [1.5, 9.3])
+def test_where_windows_of_a_broken_off_file_begin(tmp_path, kept_s):
+    """Where the samples say, not the header, which promises 20 s."""
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, noise(20.0), RATE, format="MP3")
+    data = path.read_bytes()
+    path.write_bytes(data[: round(kept_s / 20 * len(data))])
+    length_s = len(soundfile.read(path)[0]) / RATE
+    assert length_s < 11 < 19 < soundfile.info(path).duration
+    *_, last = file_windows(str(path), MEL, 2.56)
+    spare_s = length_s - MEL.clip_seconds
+    assert last.start_s == pytest.approx(spare_s if spare_s > 0 else spare_s / 2, abs=1e-3)
 
 
 # --- scores ---
