@@ -5,6 +5,9 @@ import dataclasses
 import hashlib
 import io
 import os
+import posixpath
+from collections.abc import Callable, Hashable
+from pathlib import Path
 
 import numpy as np
 from etils import epath
@@ -14,12 +17,16 @@ from crnn_jax import audio
 from crnn_jax.config import DataConfig
 from crnn_jax.datasets.records import SPLITS, Collection, RecordsBuilder, Track
 from crnn_jax.errors import UserError
+from crnn_jax.locks import on_disk
 
 # Shares of the splits where the CSV gives none, in percent: train, valid, test.
 HASHED_SHARES = (80, 10, 10)
 AUDIO_SUFFIXES = frozenset(
     {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au"}
 )
+# Bytes of files of one name and size that are compared first: of different music they differ.
+BEGINNING = 2**16
+BLOCK = 2**20
 
 
 class Folder(RecordsBuilder):
@@ -28,10 +35,12 @@ class Folder(RecordsBuilder):
     Either a CSV file, or a folder with one, with the columns ``path`` (from the CSV's folder),
     ``tags`` (``|`` between several) and, where wanted, ``split`` (train, valid, test), ``track``
     (clips of one track go into the same split) and further columns, which are not read. Or a tree
-    ``tag/file``, in which a file that stands under several tags has all of them.
+    ``tag/file``, in which a file that stands under several tags, with the same name and the same
+    content, has all of them. Files that share a name only are different clips.
 
-    Without a ``split`` column, a track's split comes from a hash of its name: it stays the same
-    when files are added. A tag may name its category (``mood/happy``) for the per-tag figure.
+    Without a ``split`` column, a track's split comes from a hash of its name (of a tree: of the
+    file's name without its folder): it stays the same when files are added. A tag may name its
+    category (``mood/happy``) for the per-tag figure.
     """
 
     name = "folder"
@@ -120,9 +129,11 @@ def _rows_of_csv(table: epath.Path) -> list[_Row]:
         path, tags = row["path"], row["tags"]
         if not path or tags is None:
             raise UserError(f"{table}, row {line}: `path` or `tags` is missing; fill them in")
-        if path in seen:
-            raise UserError(f"{table}, row {line}: {path} stands in row {seen[path]} already")
-        seen[path] = line
+        # Of one file spelt in two ways, one could be in training and the other in the test.
+        place = posixpath.normpath(path)
+        if place in seen:
+            raise UserError(f"{table}, row {line}: {path} stands in row {seen[place]} already")
+        seen[place] = line
         split = row.get("split") or hashed_split(row.get("track") or path)
         if split not in SPLITS:
             raise UserError(f"{table}, row {line}: split `{split}` is none of {', '.join(SPLITS)}")
@@ -132,22 +143,79 @@ def _rows_of_csv(table: epath.Path) -> list[_Row]:
 
 
 def _rows_of_tree(root: epath.Path) -> list[_Row]:
-    tags_of: dict[str, set[str]] = {}
-    first_file: dict[str, epath.Path] = {}
+    files_of: dict[str, list[epath.Path]] = {}
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         for file in sorted(folder.iterdir()):
             if file.suffix.lower() in AUDIO_SUFFIXES:
-                tags_of.setdefault(file.name, set()).add(folder.name)
-                first_file.setdefault(file.name, file)
-    if not tags_of:
+                files_of.setdefault(file.name, []).append(file)
+    if not files_of:
         raise UserError(
             f"--manual-dir {root}: neither a CSV file nor audio in folders named by tags; "
             f"see the README on bringing your own data"
         )
-    return [
-        _Row(name, first_file[name], frozenset(tags), hashed_split(name))
-        for name, tags in sorted(tags_of.items())
-    ]
+    rows = []
+    for name, files in sorted(files_of.items()):
+        clips = _by_content(files)
+        for same in clips:
+            path = name if len(clips) == 1 else f"{same[0].parent.name}/{name}"
+            tags = frozenset(file.parent.name for file in same)
+            # By the name alone, whatever else has it: so a file that is added moves no other.
+            rows.append(_Row(path, same[0], tags, hashed_split(name)))
+    return rows
+
+
+def _by_content(files: list[epath.Path]) -> list[list[epath.Path]]:
+    """Put files with the same bytes together, in their order, without reading all of them."""
+    groups = [files]
+    # Each looks closer than the one before, at what that could not tell apart.
+    for look in (_size, _beginning, _digest):
+        groups = [part for group in groups for part in _divided(group, look)]
+    return sorted(groups)
+
+
+def _divided(
+    files: list[epath.Path], look: Callable[[epath.Path], Hashable]
+) -> list[list[epath.Path]]:
+    if len(files) == 1 or len({_seen(file, _place) for file in files}) == 1:
+        return [files]
+    parts: dict[Hashable, list[epath.Path]] = {}
+    for file in files:
+        parts.setdefault(_seen(file, look), []).append(file)
+    return list(parts.values())
+
+
+def _seen(file: epath.Path, look: Callable[[epath.Path], Hashable]) -> Hashable:
+    try:
+        return look(file)
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
+        # Like no other. As a clip it is rejected, with its reason.
+        return file
+
+
+def _place(file: epath.Path) -> Hashable:
+    """What links to one file have in common."""
+    if not on_disk(file):
+        return file
+    status = Path(file).stat()
+    return status.st_dev, status.st_ino
+
+
+def _size(file: epath.Path) -> int:
+    # epath's own asks for the owner's name, who may have none here.
+    return Path(file).stat().st_size if on_disk(file) else file.stat().length
+
+
+def _beginning(file: epath.Path) -> bytes:
+    with file.open("rb") as content:
+        return content.read(BEGINNING)
+
+
+def _digest(file: epath.Path) -> bytes:
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while block := content.read(BLOCK):
+            digest.update(block)
+    return digest.digest()
 
 
 def hashed_split(track: str) -> str:
