@@ -21,7 +21,7 @@ from matplotlib.lines import Line2D
 from crnn_jax.config import MelConfig
 from crnn_jax.datasets import PreparedSet
 from crnn_jax.errors import UserError
-from crnn_jax.plots import STYLE
+from crnn_jax.plots import STYLE, drawable
 
 # Inches of a page, and of its parts from top to bottom: a row of clips for each split, the mean
 # spectra, and the tags.
@@ -35,8 +35,9 @@ CLIPS_OF_A_ROW = 4
 CLIPS_OF_A_SPECTRUM = 64
 # Pixels of an inch: a clip has about as many columns as pixels, and text stays sharp.
 RESOLUTION = 130
-# Characters above a clip.
+# Characters above a clip, and of a tag's name below the bars.
 LONGEST_LINE = 34
+LONGEST_TAG = 20
 FREQUENCY_TICKS = (250, 500, 1000, 2000, 4000, 8000, 16_000)
 # Of Okabe & Ito (2008), which colour-blind readers can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -64,7 +65,7 @@ def draw_page(data: PreparedSet, out: epath.Path) -> None:
         height = clips_height + SPECTRA_HEIGHT + TAGS_HEIGHT
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         FigureCanvasAgg(figure)
-        figure.suptitle(data.name, x=0.01, ha="left", parse_math=False)
+        figure.suptitle(drawable(data.name), x=0.01, ha="left", parse_math=False)
         heights = [clips_height, SPECTRA_HEIGHT, TAGS_HEIGHT]
         clips, spectra, tags = figure.subfigures(3, 1, squeeze=False, height_ratios=heights).flat
         _draw_clips(clips, data)
@@ -83,8 +84,9 @@ def spread(n_examples: int, wanted: int) -> list[int]:
 
 
 def tags_of(targets: UInt8[np.ndarray, "tags"], tag_names: Sequence[str]) -> str:
-    """The names of a clip's tags, in one line."""
-    return ", ".join(tag_names[column] for column in np.flatnonzero(targets).tolist()) or "no tag"
+    """The names of a clip's tags, in one line, as they can be drawn."""
+    names = (drawable(tag_names[column]) for column in np.flatnonzero(targets).tolist())
+    return ", ".join(names) or "no tag"
 
 
 def band_percentiles(data: PreparedSet, split: str) -> Float[np.ndarray, "3 mel"]:
@@ -126,6 +128,7 @@ def _draw_clips(figure: SubFigure, data: PreparedSet) -> None:
             if len(track_id) > LONGEST_LINE:
                 # Names of files differ at the end.
                 track_id = f"…{track_id[1 - LONGEST_LINE :]}"
+            track_id = drawable(track_id)
             tags = tags_of(example["tags"], data.tag_names)
             lines = textwrap.wrap(tags, LONGEST_LINE, max_lines=2, placeholder=" …")
             axes.set_title("\n".join([track_id, *lines]), loc="left", parse_math=False)
@@ -173,7 +176,7 @@ def _draw_tag_shares(axes: Axes, data: PreparedSet) -> None:
         axes.plot(places, shares[split][order], marker, color="black", label=split)
     axes.set_xticks(
         places,
-        [data.tag_names[tag] for tag in order],
+        [drawable(data.tag_names[tag], LONGEST_TAG) for tag in order],
         rotation=90,
         parse_math=False,
         # More than a hundred names must still find room.
@@ -183,21 +186,27 @@ def _draw_tag_shares(axes: Axes, data: PreparedSet) -> None:
     axes.set_xlim(-0.6, len(order) - 0.4)
     axes.set_title(f"Clips that have a tag: {train} (bars)", loc="left")
     axes.set_ylabel("clips (%)")
+    # Where colours come again, they are no names.
+    named = colour_of if len(colour_of) <= len(COLOURS) else {}
     handles = [
-        Line2D([], [], color=colour, alpha=0.5, linewidth=5, label=name)
-        for name, colour in colour_of.items()
+        Line2D([], [], color=colour, alpha=0.5, linewidth=5, label=drawable(name, LONGEST_TAG))
+        for name, colour in named.items()
     ]
     _legend_above(axes, [*handles, *axes.get_legend_handles_labels()[0]])
 
 
 def _legend_above(axes: Axes, handles: Sequence[Artist]) -> None:
-    axes.legend(
+    legend = axes.legend(
         handles=handles,
         loc="lower right",
         bbox_to_anchor=(1, 1),
         borderaxespad=0,
         ncols=len(handles),
     )
+    # Many or long names must not take the axes' room; they stand beside the title, which has it.
+    legend.set_in_layout(False)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def _label_bands(axes: Axes, mel: MelConfig, *, axis: str) -> None:

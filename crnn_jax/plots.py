@@ -6,6 +6,7 @@ matplotlib's own defaults, fonts are those that matplotlib brings along, and no 
 
 import csv
 import dataclasses
+import functools
 import io
 import itertools
 import math
@@ -16,6 +17,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar
 
+import matplotlib.font_manager
 import matplotlib.style
 import numpy as np
 from etils import epath
@@ -30,7 +32,7 @@ from matplotlib.transforms import Bbox, ScaledTranslation
 
 from crnn_jax.config import Architecture, Rule
 from crnn_jax.errors import UserError
-from crnn_jax.user_text import csv_field
+from crnn_jax.user_text import csv_field, printable
 
 
 class ArchitectureLook(NamedTuple):
@@ -73,6 +75,8 @@ SMALL_FONT_SIZE = 6.5
 # From one tag to the next: what a line of the small font needs.
 SLOT_WIDTH = 0.115
 GREY = "0.35"
+# Characters of a name; a longer one would leave no room for the figure.
+LONGEST_NAME = 40
 
 STYLE: Mapping[str, Any] = {
     "font.size": FONT_SIZE,
@@ -507,6 +511,7 @@ def _legend(figure: Figure, lines: Iterable[tuple[Architecture, Rule]], note: st
         title=_wrapped(note, figure.get_figwidth()),
     )
     legend.get_title().set_multialignment("center")
+    legend.get_title().set_parse_math(False)
 
 
 def _architecture_handle(arch: Architecture, rule: Rule = "uniform") -> Line2D:
@@ -541,7 +546,8 @@ def _seeds_note(statistic: str, counts: Sequence[int]) -> str:
 
 def _device_name(cell: Cell) -> str:
     several = cell.device_count and cell.device_count > 1
-    return f"{cell.device} ({cell.device_count} devices)" if several else cell.device
+    name = drawable(cell.device)
+    return f"{name} ({cell.device_count} devices)" if several else name
 
 
 def _wrapped(text: str, width: float) -> str:
@@ -651,7 +657,8 @@ def per_tag_auc(scores: Sequence[TagScore], target: int) -> Figure:
     width = max(COLUMN_WIDTH, groups[-1].right * SLOT_WIDTH + 0.75)
     note = "In parentheses: the tag's rank by popularity in the training split."
     if without_auc:
-        note += f" Left out, one class only in the test split: {', '.join(without_auc)}."
+        names = ", ".join(map(drawable, without_auc))
+        note += f" Left out, one class only in the test split: {names}."
     note = _wrapped(note, width)
     longest_label = max(len(_tag_label(tag)) for tag in tags)
     height = 2.4 + 0.65 * len(differences)
@@ -776,7 +783,7 @@ def _place(groups: Mapping[str, Sequence[Tag]]) -> list[PlacedGroup]:
     placed = []
     left = 0.0
     for category, tags in groups.items():
-        name_width = 0.62 * FONT_SIZE / 72 * len(category) / SLOT_WIDTH
+        name_width = 0.62 * FONT_SIZE / 72 * len(drawable(category)) / SLOT_WIDTH
         right = left + max(len(tags), name_width)
         first = (left + right - len(tags) + 1) / 2
         placed.append(PlacedGroup(category, tags, left, right, first + np.arange(len(tags))))
@@ -785,7 +792,7 @@ def _place(groups: Mapping[str, Sequence[Tag]]) -> list[PlacedGroup]:
 
 
 def _tag_label(tag: Tag) -> str:
-    return f"{tag.name} ({tag.popularity_rank})"
+    return f"{drawable(tag.name)} ({tag.popularity_rank})"
 
 
 def _draw_tag_scores(
@@ -816,7 +823,7 @@ def _draw_tag_scores(
         axes.text(
             (group.left + group.right) / 2,
             1.0,
-            group.category or "no category",
+            drawable(group.category) or "no category",
             transform=axes.get_xaxis_transform(),
             ha="center",
             va="bottom",
@@ -840,6 +847,21 @@ def _draw_differences(
 
 
 # Rendering and writing
+
+
+def drawable(text: str, longest: int = LONGEST_NAME) -> str:
+    """A name as it can be drawn: in one line, of so many characters at most.
+
+    A sign that matplotlib's own font lacks is a box; the tables have the name.
+    """
+    signs = "".join(sign if _font().get_char_index(ord(sign)) else "□" for sign in printable(text))
+    return signs if len(signs) <= longest else f"{signs[: longest - 1]}…"
+
+
+@functools.cache
+def _font() -> Any:
+    path = matplotlib.font_manager.findfont("DejaVu Sans")
+    return matplotlib.font_manager.get_font(path)
 
 
 def style() -> Any:

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
 from crnn_jax.config import MelConfig
 from crnn_jax.errors import UserError
-from crnn_jax.plots import FONT_SIZE, FORMATS, STYLE
+from crnn_jax.plots import FONT_SIZE, FORMATS, STYLE, drawable
 from crnn_jax.tagging import TaggedFile, file_windows, write_file
 
 # Inches: both columns of a two-column page.
@@ -90,7 +90,7 @@ def draw_tags(
             interpolation="antialiased",
         )
         _label_frequencies(upper, mel)
-        upper.set_title(epath.Path(tagged.path).name, loc="left", parse_math=False)
+        upper.set_title(drawable(epath.Path(tagged.path).name), loc="left", parse_math=False)
         figure.colorbar(image, ax=upper, label="log-mel (dB)", pad=0.012, fraction=0.04, aspect=14)
 
         mesh = lower.pcolormesh(
@@ -100,7 +100,8 @@ def draw_tags(
             cmap="viridis",
             vmin=0.0,
         )
-        lower.set_yticks(range(len(shown)), [tag_names[tag] for tag in shown], parse_math=False)
+        names = [drawable(tag_names[tag]) for tag in shown]
+        lower.set_yticks(range(len(shown)), names, parse_math=False)
         lower.invert_yaxis()
         lower.tick_params(axis="y", length=0)
         _write_means(lower, tagged.mean_scores[shown])

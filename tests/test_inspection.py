@@ -1,10 +1,12 @@
 """A set at a glance: what is told of it, and what is drawn."""
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
+import pytest
 from etils import epath
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,6 +49,20 @@ def test_the_page(small_set, tmp_path):
     # A row of clips for each split: the upper part is coloured, and it is not all of one colour.
     clips = page[int(0.1 * height) : int(0.5 * height), int(0.1 * width) : int(0.9 * width), :3]
     assert (clips.std(axis=(0, 1)) > 0.1).all()
+
+
+@pytest.mark.parametrize("n_categories", [1, 7, 31])
+def test_any_name_is_drawn(small_set, tmp_path, n_categories):
+    """Without a warning: they are errors here."""
+    odd = ("$\\frac$", "two\nlines", "\x1b[31m", "日本語", "_", "W" * 500, "שלום")
+    n_tags = len(small_set.tag_names)
+    names = tuple(f"{odd[tag % 7]}{tag}" for tag in range(n_tags))
+    categories = tuple(names[tag % n_categories] for tag in range(n_tags))
+    data = dataclasses.replace(
+        small_set, name="$\\frac$", tag_names=names, tag_categories=categories
+    )
+    draw_page(data, epath.Path(tmp_path / "page.png"))
+    assert matplotlib.image.imread(tmp_path / "page.png").shape[1] == 1300
 
 
 def test_what_is_told(tmp_path, command):

@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
@@ -507,6 +508,22 @@ def test_signs_of_formulas_in_a_tag_are_taken_as_they_are():
     figure = plots.per_tag_auc(make_scores(tags=tags), 100_000)
     figure.draw_without_rendering()
     assert "$_$" in [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_any_name_is_drawn(tmp_path):
+    """Without a warning (they are errors here), and as XML that can be read again."""
+    odd = {
+        **{"two\nlines": "$\\frac$", "\x1b[31m\x00": "日本語", "日本語": "_", "_hidden": "50%"},
+        **{"שלום": "a--b", "<&>": "W" * 500, "x" * 5000: "\t", "🎸": "", "\udcff": "é"},
+    }
+    cells = [dataclasses.replace(cell, device="$\\frac$ 日\n") for cell in make_cells()]
+    figure = plots.per_tag_auc(make_scores(tags=odd, without_auc=("_hidden",)), 100_000)
+    names = tick_texts(figure.axes[-1].xaxis)
+    assert {"two\\nlines (1)", "\\x1b[31m\\x00 (2)", "□□□ (3)", "שלום (5)"} < set(names)
+    assert max(map(len, names)) < 50
+    for name, drawn in (("tags", figure), ("time", plots.auc_against_training_time(cells))):
+        _, svg = plots.write_figure(drawn, epath.Path(tmp_path), name)
+        ElementTree.parse(svg)
 
 
 # Files
