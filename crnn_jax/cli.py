@@ -35,9 +35,11 @@ from crnn_jax.config import (
 )
 from crnn_jax.errors import DISK_ERRORS, ProcessLost, UserError
 from crnn_jax.signals import Terminated, sigterm_raises
+from crnn_jax.user_text import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+    from rich.table import Table
 
     from crnn_jax.budget import Budget
     from crnn_jax.datasets import PreparedSet
@@ -108,7 +110,7 @@ class Solve:
                 f"{budget.params:,}",
                 f"{budget.relative_error:+.2%}",
             )
-        _console().print(table)
+        _print_table(table)
         return 0
 
 
@@ -173,7 +175,6 @@ class Inspect:
     def run(self) -> int:
         from etils import epath
         from rich.table import Table
-        from rich.text import Text
 
         from crnn_jax.inspection import check_page_path, draw_page
 
@@ -195,8 +196,8 @@ class Inspect:
             *(data.tag_counts[split] for split in splits),
             strict=True,
         ):
-            table.add_row(Text(name), Text(category), *(f"{count:,}" for count in counts))
-        _console().print(table)
+            table.add_row(printable(name), printable(category), *(f"{n:,}" for n in counts))
+        _print_table(table)
         print(_rejected(data) if data.n_rejected else "no file was rejected")
         out = epath.Path(data.path) / "inspection.png" if self.out is None else epath.Path(self.out)
         draw_page(data, out)
@@ -308,15 +309,18 @@ class Evaluate:
             return 0
         from rich.table import Table
 
-        title = f"{self.run_folder}, {self.split}: AUC {scores['auc']:.4f}, AP {scores['ap']:.4f}"
-        table = Table(title=title)
+        if scores["n_tags_scored"]:
+            said = f"{self.split}: AUC {scores['auc']:.4f}, AP {scores['ap']:.4f}"
+        else:
+            said = f"no tag has both positive and negative examples in the {self.split} split"
+        table = Table(title=printable(f"{self.run_folder}, {said}"))
         table.add_column("tag")
         for column in ("AUC", "AP", "positives"):
             table.add_column(column, justify="right")
         for row in scores["per_tag"]:
             numbers = ["–" if row[key] is None else f"{row[key]:.3f}" for key in ("auc", "ap")]
-            table.add_row(row["tag"], *numbers, str(row["n_positive"]))
-        _console().print(table)
+            table.add_row(printable(row["tag"]), *numbers, str(row["n_positive"]))
+        _print_table(table)
         return 0
 
 
@@ -423,14 +427,13 @@ class Tag:
 
     def _print(self, file: "TaggedFile", tag_names: Sequence[str]) -> None:
         from rich.table import Table
-        from rich.text import Text
 
         best = file.best(self.top)
-        table = Table(title=Text(file.path), title_justify="left")
+        table = Table(title=printable(file.path), title_justify="left")
         if self.per_window:
             table.add_column("from (s)", justify="right")
             for tag in best:
-                table.add_column(Text(tag_names[tag]), justify="right")
+                table.add_column(printable(tag_names[tag]), justify="right")
             for start_s, scores in zip(file.start_s, file.scores[:, best], strict=True):
                 table.add_row(f"{start_s:.1f}", *(f"{score:.3f}" for score in scores))
             table.add_section()
@@ -439,8 +442,8 @@ class Tag:
             table.add_column("tag")
             table.add_column("score", justify="right")
             for tag in best:
-                table.add_row(Text(tag_names[tag]), f"{file.mean_scores[tag]:.3f}")
-        _console().print(table)
+                table.add_row(printable(tag_names[tag]), f"{file.mean_scores[tag]:.3f}")
+        _print_table(table)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -483,7 +486,6 @@ def _tagged(
 ) -> "tuple[Tagger, list[TaggedFile]]":
     """Tag files with a progress bar; those that cannot be used are reported and left out."""
     from etils import epath
-    from rich.console import Console
     from rich.progress import Progress as RichProgress
 
     from crnn_jax.tagging import BadFile, load_tagger, tag_files
@@ -494,12 +496,12 @@ def _tagged(
     tagger = load_tagger(epath.Path(run_folder))
     tagged = []
     # On the standard error, so that the standard output can be read by a program.
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = _console(stderr=True)
     with RichProgress(console=console, transient=True, disable=not console.is_terminal) as progress:
         results = tag_files(tagger, files, hop_seconds=hop_seconds)
         for result in progress.track(results, total=len(files), description="Tagging"):
             if isinstance(result, BadFile):
-                console.print(f"crnn-jax: {result.message}", markup=False)
+                console.print(printable(f"crnn-jax: {result.message}"))
             else:
                 tagged.append(result)
     return tagger, tagged
@@ -552,7 +554,7 @@ class Benchmark(BenchmarkConfig):
         table.add_column("", justify="right")
         for key, value in report.items():
             table.add_row(key, f"{value:,.4g}" if isinstance(value, float) else str(value))
-        _console().print(table)
+        _print_table(table)
         return 0
 
 
@@ -564,7 +566,7 @@ def _prepared(config: DataConfig, engine: "Engine | None" = None) -> "PreparedSe
     from crnn_jax.datasets import prepare
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -708,7 +710,7 @@ class _SweepDisplay:
         self.done += 1
         self.progress.update(self.sweep_bar, completed=self.done)
         self.progress.update(self.cell_bar, visible=False)
-        self.progress.console.print(f"[{self.done}/{self.n_cells}] {text}", markup=False)
+        self.progress.console.print(printable(f"[{self.done}/{self.n_cells}] {text}"))
 
 
 @contextlib.contextmanager
@@ -723,7 +725,7 @@ def _sweep_progress(n_cells: int, *, shown: bool) -> Iterator[_SweepDisplay]:
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
@@ -736,11 +738,33 @@ def _sweep_progress(n_cells: int, *, shown: bool) -> Iterator[_SweepDisplay]:
         yield _SweepDisplay(progress, n_cells)
 
 
-def _console() -> Any:
-    """A terminal's width where there is one; wide enough for a line a cell in a log."""
+def _print_table(table: "Table") -> None:
+    """Print a table as wide as it is: into a narrower one rich squeezes columns until none is left.
+
+    A terminal that is narrower wraps its lines.
+    """
+    console = _console()
+    without_limit = console.options.update(width=sys.maxsize)
+    console.width = max(console.width, console.measure(table, options=without_limit).maximum)
+    console.print(table)
+
+
+def _console(*, stderr: bool = False) -> Any:
+    """A terminal's width where there is one; wide enough for a line a cell in a log.
+
+    Text is shown as it is: a tag such as ``[bold]`` or ``:guitar:`` is a tag.
+    """
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False, soft_wrap=True)
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(
+        width=None if stream.isatty() else 160,
+        stderr=stderr,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=True,
+    )
 
 
 def _experiment_of(arguments: Sequence[str]) -> SweepConfig:
@@ -837,12 +861,20 @@ def _one_line(box: str) -> str:
 
 def _warning_line(message: Warning | str, *_: object, **__: object) -> str:
     """A warning without the line of code that gave it."""
-    return f"crnn-jax: {message}\n"
+    return printable(f"crnn-jax: {message}") + "\n"
+
+
+def _say(text: str) -> None:
+    """One line on standard error, at once."""
+    print(printable(f"crnn-jax: {text}"), file=sys.stderr, flush=True)
 
 
 def main() -> None:
     """Entry point of ``crnn-jax``. Exit codes: 0, 1 a run failed, 2 the user's to mend."""
     cluster = None
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Of a name, what the terminal's encoding has no signs for; standard error does so anyway.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         command = _parse(sys.argv[1:] or ["--help"])
         # TFDS and Orbax tell their own doings as warnings and errors; what matters raises.
@@ -851,35 +883,31 @@ def main() -> None:
         cluster = getattr(command, "cluster", None)
         code = command.run()
     except UserError as error:
-        print(f"crnn-jax: {error}", file=sys.stderr)
+        _say(f"{error}")
         code = 2
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
-        print(
-            f"crnn-jax: {error.filename or 'the disk'}: {error.strerror}; finished results are "
-            f"kept, make room or choose another folder and give the command again",
-            file=sys.stderr,
+        _say(
+            f"{error.filename or 'the disk'}: {error.strerror}; finished results are kept, make "
+            f"room or choose another folder and give the command again"
         )
         code = 2
     except KeyboardInterrupt:
-        print("crnn-jax: stopped; the same command goes on where it was", file=sys.stderr)
+        _say("stopped; the same command goes on where it was")
         code = 130
     except ProcessLost as error:
-        print(
-            f"crnn-jax: {error}; this process cannot go on with the others, and they end as well: "
-            f"give the same command again to all of them",
-            file=sys.stderr,
-            flush=True,
+        _say(
+            f"{error}; this process cannot go on with the others, and they end as well: give the "
+            f"same command again to all of them"
         )
         # At once: an ordinary end waits for the others, which wait for this one.
         os._exit(1)
     except Terminated:
-        print("crnn-jax: terminated; the same command goes on where it was", file=sys.stderr)
+        _say("terminated; the same command goes on where it was")
         code = 128 + signal.SIGTERM
     if code == 2 and cluster is not None and _joined(cluster):
         # At once: an ordinary end waits for the others, which wait for this one.
-        sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
 

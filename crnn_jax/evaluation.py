@@ -61,6 +61,9 @@ def load_run(run: epath.Path) -> TrainedNetwork:
 def evaluate_run(run: epath.Path, split: str, dataset: str | None) -> dict[str, Any]:
     """Score a run's network on a split of a prepared data set.
 
+    On any number of devices: the batch size is made one that they divide. Scores do not depend on
+    it.
+
     Parameters
     ----------
     run
@@ -87,9 +90,12 @@ def evaluate_run(run: epath.Path, split: str, dataset: str | None) -> dict[str, 
             f"give the set that it was trained on"
         )
     mesh = parallel.batch_mesh()
+    train = dataclasses.replace(
+        network.train, batch_size=-(-network.train.batch_size // mesh.size) * mesh.size
+    )
     evaluate = evaluation_step(network.config, mesh)
     variables = parallel.put_replicated(mesh, network.variables)
-    logits, targets = predict(evaluate, variables, data, split, network.train, mesh)
+    logits, targets = predict(evaluate, variables, data, split, train, mesh)
     scores = score_tags(targets, logits)
     positives = targets.sum(axis=0)
     return {

@@ -2,15 +2,22 @@
 
 import csv
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from crnn_jax import runs
+from crnn_jax.config import DataConfig, MelConfig
+from crnn_jax.datasets import prepare
+from crnn_jax.datasets.records import SPLITS
 from tests.conftest import STUDY
+from tests.datasets.conftest import write_tone
 
 
 def test_solve_prints_all_thirty_cells(command):
@@ -144,6 +151,118 @@ def test_evaluate_finds_the_scores_again(command, small_sweep):
     code, _, err = command("evaluate", small_sweep.out / name, "--split", "dev")
     assert code == 2
     assert "train, valid, test" in err
+
+
+# What rich would take for markup or an emoji, a terminal for control codes, a line for two.
+ODD_TAGS = ("[/rock]", "[bold]", ":guitar:", "a\nb", "\x1b[31mred", "x" * 300, "日本語", "$\\frac$")
+AS_SHOWN = {"a\nb": "a\\nb", "\x1b[31mred": "\\x1b[31mred"}
+
+
+@pytest.fixture
+def odd_run(small_sweep, small_set, tmp_path):
+    """A run's folder whose name and tags are odd, and its data set's."""
+    data = Path(shutil.copytree(small_set.path, tmp_path / "[odd] set" / "1.0.0"))
+    run = small_sweep.out / runs.run_name("conv1d", 4000, "uniform", 0)
+    odd = Path(shutil.copytree(run, tmp_path / "[/bold]run"))
+    metadata = json.loads((data / "metadata.json").read_text())
+    metadata["tag_names"][: len(ODD_TAGS)] = ODD_TAGS
+    metadata["tag_categories"][0] = "[/genre]"
+    (data / "metadata.json").write_text(json.dumps(metadata))
+    config = json.loads((odd / "config.json").read_text())
+    config["data"] |= {"tag_names": metadata["tag_names"], "path": str(data)}
+    (odd / "config.json").write_text(json.dumps(config))
+    return odd, data
+
+
+def rows_of(out):
+    """The cells of a printed table, row by row."""
+    lines = [line for line in out.splitlines() if line[:1] in tuple("│┃")]
+    return [[cell.strip() for cell in line.replace("┃", "│").split("│")[1:-1]] for line in lines]
+
+
+def test_tags_are_printed_as_they_are(command, odd_run, small_sweep, tmp_path):
+    run, data = odd_run
+    shown = [AS_SHOWN.get(tag, tag) for tag in ODD_TAGS]
+    result = small_sweep.log.finished[runs.run_name("conv1d", 4000, "uniform", 0)]
+    expected = ["–" if row["auc"] is None else f"{row['auc']:.3f}" for row in result["per_tag"]]
+
+    code, out, err = command("evaluate", run)
+    assert (code, err) == (0, "")
+    _, *rows = rows_of(out)
+    assert [row[0] for row in rows[: len(shown)]] == shown
+    assert [row[1] for row in rows] == expected
+    assert f"{run}, test: AUC" in out
+
+    code, out, err = command("inspect", data, "--out", tmp_path / "page.png")
+    assert code == 0
+    assert f"\n{data}: 96 × 188 log-mels" in out
+    _, *rows, _ = rows_of(out)
+    assert [row[0] for row in rows[: len(shown)]] == shown
+    assert rows[0][1] == "[/genre]"
+
+    write_tone(tmp_path / "[b]tone.mp3")
+    for flags in ((), ("--per-window",)):
+        code, out, err = command("tag", run, "[b]tone.mp3", "gone[/b]\n.mp3", "--top", 99, *flags)
+        assert code == 1
+        assert err == "crnn-jax: gone[/b]\\n.mp3: no such file\n"
+        assert out.startswith("[b]tone.mp3")
+        cells = {cell for row in rows_of(out) for cell in row}
+        assert cells >= set(shown)
+        # A score for each tag, however many columns there are.
+        assert len([cell for row in rows_of(out)[1:2] for cell in row if "0." in cell]) == (
+            len(expected) + 1 if flags else 1
+        )
+
+
+def test_a_split_without_a_scorable_tag(command, odd_run, tmp_path):
+    """Every clip has every tag: no tag has a negative example."""
+    run, data = odd_run
+    tags = sorted(json.loads((data / "metadata.json").read_text())["tag_names"])
+    for number, split in enumerate(SPLITS):
+        write_tone(tmp_path / "music" / f"{split}.mp3", 300.0 + 100 * number, seconds=4.0)
+    rows = [(f"{split}.mp3", "|".join(tags), split) for split in SPLITS]
+    write_csv(tmp_path / "music" / "tags.csv", ("path", "tags", "split"), *rows)
+    config = DataConfig("folder", "data", str(tmp_path / "music"), mel=MelConfig(clip_seconds=4.0))
+    every = prepare(config)
+    stored = json.loads((run / "config.json").read_text())
+    stored["data"]["tag_names"] = every.tag_names
+    (run / "config.json").write_text(json.dumps(stored))
+
+    code, out, err = command("evaluate", run, "--dataset", every.path, "--split", "valid")
+    assert (code, err) == (0, "")
+    assert f"{run}, no tag has both positive and negative examples in the valid split" in out
+    assert {tuple(row[1:]) for row in rows_of(out)[1:]} == {("–", "–", "1")}
+    code, out, _ = command("evaluate", run, "--dataset", every.path, "--split", "valid", "--json")
+    scores = json.loads(out)
+    assert (code, scores["auc"], scores["ap"], scores["n_tags_scored"]) == (0, None, None, 0)
+    assert {row["auc"] for row in scores["per_tag"]} == {None}
+
+
+def test_a_figure_of_odd_tags(command, odd_run, tmp_path):
+    """Without a warning (they are errors here), and as XML that can be read again."""
+    run, _ = odd_run
+    write_tone(tmp_path / "$\\frac$.mp3")
+    code, _, err = command("tag", run, "$\\frac$.mp3", "--top", 99, "--figure", "odd.svg")
+    assert (code, err) == (0, "")
+    ElementTree.parse(tmp_path / "odd.svg")
+
+
+def test_evaluation_on_devices_that_do_not_divide_the_batch_size(odd_run, small_sweep):
+    """A run of batch size 8 on three devices; the output is ASCII, as in some clusters' logs."""
+    run, _ = odd_run
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=3",
+        "PYTHONIOENCODING": "ascii",
+    }
+    command = [sys.executable, "-m", "crnn_jax.cli", "evaluate", run]
+    answer = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert "\\u65e5\\u672c\\u8a9e" in answer.stdout
+    result = small_sweep.log.finished[runs.run_name("conv1d", 4000, "uniform", 0)]
+    assert f"AUC {result['test_auc']:.4f}, AP {result['test_ap']:.4f}" in answer.stdout
+    positives = re.findall(r"(\d+) \|$", answer.stdout, re.MULTILINE)
+    assert list(map(int, positives)) == [row["n_test_positive"] for row in result["per_tag"]]
 
 
 def test_train_is_a_sweep_of_one(command, small_set):
