@@ -20,7 +20,8 @@ therefore computes in *strips* that stay in the cache, and in each strip in *til
   made once for a strip, and used there for both the kernel's and the input's gradient.
 
 Other platforms get XLA's own convolution and pooling. The choice is made in
-`convolution_max_pool`, nowhere else.
+`convolution_max_pool`, nowhere else: as a step is traced for a mesh of other devices, otherwise as
+it is lowered.
 """
 
 import dataclasses
@@ -85,17 +86,22 @@ def convolution_max_pool(
     # Under shard_map, the kernel is the same on all devices and `x` is not. Adding a zero of the
     # varying kind lets JAX sum the kernel's gradient over the devices, by its own rules.
     kernel = kernel + jnp.full_like(x, 0, shape=kernel.shape, dtype=kernel.dtype)
-    maxima, mean, variance = lax.platform_dependent(
-        x,
-        kernel,
-        cpu=functools.partial(_tiled, layout),
-        default=functools.partial(_plain, layout),
+    plain = functools.partial(_plain, window)
+    if _for_mesh_without_cpu():
+        return plain(x, kernel)
+    return lax.platform_dependent(
+        x, kernel, cpu=functools.partial(_in_strips, layout), default=plain
     )
-    whole, (tiles_mel, tiles_frames) = layout.windows, layout.tiles_of_window
-    maxima = maxima[:, : whole[0] * tiles_mel, : whole[1] * tiles_frames]
-    if (tiles_mel, tiles_frames) != (1, 1):
-        maxima = nn.max_pool(maxima, layout.tiles_of_window, layout.tiles_of_window)
-    return Pooled(maxima, mean, variance)
+
+
+def _for_mesh_without_cpu() -> bool:
+    """Whether this is traced for devices that are known not to be CPUs (in `jax.shard_map`).
+
+    `lax.platform_dependent` differentiates all of its branches, and the one that is lowered fills
+    what only the others keep for their gradients with zeros.
+    """
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device is not None and device.device_kind != "cpu"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,8 +206,8 @@ def _largest_divisor(number: int, limit: int) -> int:
     return max(d for d in range(1, number + 1) if number % d == 0 and d <= max(limit, 1))
 
 
-def _plain(layout: _Layout, x: Array, kernel: Array) -> tuple[Array, Array, Array]:
-    """Maxima of all tiles, mean and variance, by XLA's own operations."""
+def _plain(window: tuple[int, int], x: Array, kernel: Array) -> Pooled:
+    """By XLA's own operations."""
     y = lax.conv_general_dilated(
         x,
         kernel.astype(x.dtype),
@@ -209,19 +215,23 @@ def _plain(layout: _Layout, x: Array, kernel: Array) -> tuple[Array, Array, Arra
         padding="SAME",
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
-    over_mel, over_frames = (
-        (0, tiles * tile - size)
-        for size, tile, tiles in zip(layout.size, layout.tile, layout.grid, strict=True)
-    )
-    whole = jnp.pad(y, ((0, 0), over_mel, over_frames, (0, 0)), constant_values=-jnp.inf)
     y32 = y.astype(jnp.float32)
-    maxima = nn.max_pool(whole, layout.tile, layout.tile)
-    return maxima, y32.mean((0, 1, 2)), y32.var((0, 1, 2))
+    return Pooled(nn.max_pool(y, window, window), y32.mean((0, 1, 2)), y32.var((0, 1, 2)))
+
+
+def _in_strips(layout: _Layout, x: Array, kernel: Array) -> Pooled:
+    """By strips of tiles."""
+    maxima, mean, variance = _tiled(layout, x, kernel)
+    whole, (tiles_mel, tiles_frames) = layout.windows, layout.tiles_of_window
+    maxima = maxima[:, : whole[0] * tiles_mel, : whole[1] * tiles_frames]
+    if (tiles_mel, tiles_frames) != (1, 1):
+        maxima = nn.max_pool(maxima, layout.tiles_of_window, layout.tiles_of_window)
+    return Pooled(maxima, mean, variance)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _tiled(layout: _Layout, x: Array, kernel: Array) -> tuple[Array, Array, Array]:
-    """As `_plain`, strip by strip."""
+    """Maxima of all tiles, mean and variance, strip by strip."""
     return _tiled_forward(layout, x, kernel, for_gradient=False)[0]
 
 

@@ -13,6 +13,8 @@ from hypothesis import example as example_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
+from jax.sharding import AbstractDevice, AbstractMesh
+from jax.sharding import PartitionSpec as P
 
 from crnn_jax import ops
 from crnn_jax.ops import convolution_max_pool
@@ -192,6 +194,22 @@ def test_vmap_over_kernels_and_over_both():
     for i in range(3):
         assert_close([m[i] for m in mapped], in_float64(x[i], kernels[i], window, cotangents))
         assert_close([m[i] for m in kernels_only], in_float64(x[0], kernels[i], window, cotangents))
+
+
+@pytest.mark.parametrize("layer", ["conv1d second", "conv2d fourth", "two tiles a window"])
+def test_the_operations_of_other_devices_equal_lax_in_float64(layer):
+    """Traced as for a GPU, computed by this CPU."""
+    x, kernel, window, cotangents = example(*LAYERS[layer])
+    gpu = AbstractMesh((1,), ("batch",), abstract_device=AbstractDevice("NVIDIA H100", 132, "gpu"))
+
+    def traced_for_gpu(x, kernel):
+        return value_and_gradients(convolution_max_pool, x, kernel, window, cotangents)
+
+    mapped = jax.shard_map(traced_for_gpu, mesh=gpu, in_specs=P(), out_specs=P(), check_vma=False)
+    exported = jax.export.export(jax.jit(mapped), platforms=["cpu"])(x, kernel)
+    assert "select_and_scatter" in exported.mlir_module()
+    assert "while" not in exported.mlir_module()
+    assert_close(exported.call(x, kernel), in_float64(x, kernel, window, cotangents))
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
