@@ -21,6 +21,7 @@ from matplotlib.lines import Line2D
 from crnn_jax.config import MelConfig
 from crnn_jax.datasets import PreparedSet
 from crnn_jax.errors import UserError
+from crnn_jax.files import write_file
 from crnn_jax.plots import STYLE, drawable
 
 # Inches of a page, and of its parts from top to bottom: a row of clips for each split, the mean
@@ -74,7 +75,7 @@ def draw_page(data: PreparedSet, out: epath.Path) -> None:
         content = io.BytesIO()
         figure.savefig(content, format="png", dpi=RESOLUTION, metadata={"Software": None})
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(content.getvalue())
+    write_file(out, content.getvalue())
 
 
 def spread(n_examples: int, wanted: int) -> list[int]:

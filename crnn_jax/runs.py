@@ -7,8 +7,6 @@ one folder, one at a time holds a run, by a lock that ends with the process.
 
 import contextlib
 import json
-import os
-import platform
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -17,7 +15,8 @@ from etils import epath
 
 from crnn_jax.config import NOT_OF_NUMBERS
 from crnn_jax.errors import UserError
-from crnn_jax.locks import lock, on_disk
+from crnn_jax.files import write_file
+from crnn_jax.locks import lock
 from crnn_jax.user_text import csv_text
 
 # Folder of a sweep's locks: beside the runs, whose folders hold results alone.
@@ -65,14 +64,7 @@ def run_name(arch: str, target: int, rule: str, seed: int) -> str:
 
 def write_text(path: epath.Path, text: str) -> None:
     """Write a file so that it is either the old one or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        if on_disk(path):
-            # Otherwise a power cut could leave the new name with nothing in it.
-            os.fsync(file.fileno())
-    temporary.replace(path)
+    write_file(path, text.encode())
 
 
 @contextlib.contextmanager

@@ -15,8 +15,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
 from crnn_jax.config import MelConfig
 from crnn_jax.errors import UserError
+from crnn_jax.files import write_file
 from crnn_jax.plots import FONT_SIZE, FORMATS, STYLE, drawable
-from crnn_jax.tagging import TaggedFile, file_windows, write_file
+from crnn_jax.tagging import TaggedFile, file_windows
 
 # Inches: both columns of a two-column page.
 WIDTH = 7.0
@@ -112,6 +113,7 @@ def draw_tags(
         suffix = out.suffix.removeprefix(".")
         content = io.BytesIO()
         figure.savefig(content, format=suffix, metadata=dict(FORMATS[suffix]))
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_file(out, content.getvalue())
 
 

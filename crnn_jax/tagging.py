@@ -29,6 +29,7 @@ from crnn_jax.audio import AudioError, log_mel, read_windows
 from crnn_jax.config import MelConfig, ModelConfig
 from crnn_jax.errors import UserError
 from crnn_jax.evaluation import TrainedNetwork, load_run
+from crnn_jax.files import write_file
 from crnn_jax.models import build, matmul_precision
 
 # Windows of a step on one device. An accelerator needs several to be busy. On a CPU two steps run
@@ -402,12 +403,5 @@ def write_features(files: Sequence[TaggedFile], path: epath.Path) -> None:
         paths=np.array([file.path for file in files]),
         features=np.stack([file.mean_features for file in files]),
     )
-    write_file(path, content.getvalue())
-
-
-def write_file(path: epath.Path, content: bytes) -> None:
-    """Write a file so that it is either the old one or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    write_file(path, content.getvalue())

@@ -37,6 +37,7 @@ from tensorflow_datasets.core import dataset_builder, example_serializer
 from crnn_jax import audio
 from crnn_jax.config import DataConfig, MelConfig
 from crnn_jax.errors import DISK_ERRORS, UserError
+from crnn_jax.files import put_in_place, write_file
 from crnn_jax.locks import lock, on_disk
 from crnn_jax.user_text import csv_text
 
@@ -136,8 +137,8 @@ def features(mel: MelConfig, n_tags: int) -> tfds.features.FeaturesDict:
 def make_shard(task: ShardTask) -> ShardResult:
     """Decode the tracks of a shard and write their records; unusable tracks are left out.
 
-    The record file and then its result are renamed into place when they are complete, so a
-    shard with a result is whole. A shard that is there already is not made again.
+    The record file and then its result are put in place when they are complete and on the disk, so
+    a shard with a result is whole. A shard that is there already is not made again.
     """
     path = epath.Path(task.path)
     finished = finished_shard(path)
@@ -156,9 +157,8 @@ def make_shard(task: ShardTask) -> ShardResult:
                 with _disk_errors(written):
                     result = _write_records(task, written)
                 written.copy(temporary)
-        temporary.replace(path)
-        temporary.write_text(json.dumps(dataclasses.asdict(result)))
-        temporary.replace(_result_path(path))
+        put_in_place(temporary, path)
+        write_file(_result_path(path), json.dumps(dataclasses.asdict(result)).encode())
     finally:
         # There only if something failed.
         temporary.unlink(missing_ok=True)
@@ -529,7 +529,7 @@ def is_whole(folder: epath.Path) -> bool:
 def _move(records: epath.Path, folder: epath.Path) -> None:
     """Let a finished set be at its place: at once on a disk, its description last in a store."""
     if on_disk(folder):
-        records.rename(folder)
+        put_in_place(records, folder)
         return
     folder.mkdir(parents=True, exist_ok=True)
     for file in sorted(records.iterdir(), key=lambda file: (file.name == DESCRIPTION, file.name)):

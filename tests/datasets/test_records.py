@@ -115,6 +115,45 @@ def test_interrupted_at_the_very_end(small_set, tmp_path, renamed):
     assert not staging.exists()
 
 
+def test_what_has_a_name_is_on_the_disk(small_set, tmp_path, monkeypatch):
+    """In the order in which the system is asked, of a whole preparation."""
+    synced: dict[int, tuple[int, int]] = {}
+    renamed: list[Path] = []
+    fsync, replace = os.fsync, os.replace
+
+    def state(status):
+        return status.st_size, status.st_mtime_ns
+
+    def noted_fsync(descriptor):
+        fsync(descriptor)
+        status = os.fstat(descriptor)
+        synced[status.st_ino] = state(status)
+
+    def is_synced(path):
+        return synced.get(path.stat().st_ino) == state(path.stat())
+
+    def checked_replace(made, path):
+        made, path = Path(made), Path(path)
+        assert is_synced(made), f"{path} gets its name before its content is on the disk"
+        assert all(map(is_synced, made.rglob("*"))), f"{path} holds what is not on the disk"
+        if path.suffix == ".json":
+            assert is_synced(path.parent / RECORDS), f"{path} comes before its shard's name"
+        replace(made, path)
+        renamed.append(path)
+        synced.pop(path.parent.stat().st_ino, None)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", checked_replace)
+    config = DataConfig(data_dir=str(tmp_path), n_examples=75, mel=MEL, workers=1)
+    path = Path(prepare(config).path)
+    n_shards = len(files_of(path))
+    assert files_of(path) == files_of(small_set.path)
+    assert renamed[-1] == path
+    assert path.parent.stat().st_ino in synced, "the set's own name is not on the disk"
+    # A shard and its result, the shard's final name, and the set.
+    assert len(renamed) == 3 * n_shards + 1
+
+
 def test_several_at_once(small_set, tmp_path):
     """Two commands, while the set is held: both wait, then one makes it and both have it."""
     command = [sys.executable, "-m", "crnn_jax.cli", "prepare", "synthetic", "--data-dir"]
