@@ -3,6 +3,11 @@
 Every candidate (our network; with ``--against torch`` its PyTorch twin in both memory layouts)
 lives in a process of its own, with its own threads and memory, and the candidates take turns,
 A B A B: the machine's moods meet all of them alike. What is compared is the median of the turns.
+
+The twin computes on the device that JAX chooses: the CPU, or one GPU. There all processes share
+its memory, of which JAX would take three quarters at once; in these processes it takes what it
+needs (``XLA_PYTHON_CLIENT_PREALLOCATE=false``). Products of float32 are TF32 in both, where the GPU
+has that.
 """
 
 import contextlib
@@ -41,38 +46,89 @@ class Timing:
 
 
 class Contestant:
-    """A candidate's process (`crnn_jax.benchmark_worker`), asked in lines of JSON."""
+    """A candidate's process (`crnn_jax.benchmark_worker`), asked in lines of JSON.
 
-    def __init__(self, candidate: Candidate, setup: dict[str, Any]):
+    Attributes
+    ----------
+    devices
+        What its library can compute on.
+    """
+
+    def __init__(self, candidate: Candidate):
         self._process = subprocess.Popen(
             # PyTorch warns of the copy that SAME padding with four taps costs it, at every start.
-            [sys.executable, "-W", "ignore::UserWarning", "-m", "crnn_jax.benchmark_worker"],
+            [
+                *(sys.executable, "-W", "ignore::UserWarning", "-m", "crnn_jax.benchmark_worker"),
+                candidate,
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env={**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
         )
-        self.ready = self.ask({"candidate": candidate, **setup})
+        self.devices = self._answer()
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Send a request and wait for its answer.
+        """Send a request and wait for its answer. The first one is what to build.
 
         Raises
         ------
+        UserError
+            If the user's to mend.
         RuntimeError
             If the process has ended; its own words are on standard error.
         """
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         print(json.dumps(request), file=self._process.stdin, flush=True)
-        answer = self._process.stdout.readline()
-        if not answer:
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
             raise RuntimeError(f"the benchmark's process ended with {self.close()}")
-        return json.loads(answer)
+        answer = json.loads(line)
+        if "user_error" in answer:
+            raise UserError(answer["user_error"])
+        return answer
 
     def close(self) -> int:
         """End the process; its exit code."""
         self._process.communicate()
         return self._process.returncode
+
+
+def twin_device(platform: str, count: int, torch_has_gpu: bool) -> Literal["cpu", "cuda"]:
+    """PyTorch's name of the device that JAX computes on.
+
+    Parameters
+    ----------
+    platform, count
+        JAX's default devices: their kind, and how many there are.
+    torch_has_gpu
+        Whether PyTorch can compute on a GPU.
+
+    Raises
+    ------
+    UserError
+        If PyTorch cannot compute there, or would on one of several.
+    """
+    on_cpu = "JAX_PLATFORMS=cpu compares both on the CPU"
+    if platform == "cpu":
+        return "cpu"
+    if platform not in ("gpu", "cuda", "rocm"):
+        raise UserError(f"--against torch: JAX computes on {platform}, PyTorch cannot; {on_cpu}")
+    if not torch_has_gpu:
+        raise UserError(
+            f"--against torch: JAX computes on a GPU, the installed PyTorch cannot; install one "
+            f"that can (pytorch.org), or {on_cpu}"
+        )
+    if count > 1:
+        raise UserError(
+            f"--against torch: JAX computes on {count} GPUs, PyTorch's twin on one; "
+            f"CUDA_VISIBLE_DEVICES=0 lets both see one"
+        )
+    return "cuda"
 
 
 def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
@@ -87,20 +143,27 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         ``_fastest`` and ``_slowest``; ``samples_per_s``, ``seconds_per_2500_samples``;
         ``input_wait_s`` (waiting for a batch, a step, while training from disk);
         ``flops_per_sample``, ``gflops`` (achieved rate in GFLOP/s) and ``matmul_gflops`` (of a
-        large float32 matrix product in the same process); ``peak_memory_bytes`` of the process,
-        libraries included, while steps run (on Linux; elsewhere compilation is in it). With
-        ``against``, of the faster layout: ``torch_step_s`` with ``_fastest`` and ``_slowest``,
-        ``torch_forward_s``, ``torch_layout`` (of the step), ``torch_peak_memory_bytes``,
-        ``step_ratio`` and ``forward_ratio`` (PyTorch's time over ours).
+        large float32 matrix product in the same process, on one device); ``peak_memory_bytes``.
+        With ``against``, of the faster layout: ``torch_step_s`` with ``_fastest`` and
+        ``_slowest``, ``torch_forward_s``, ``torch_layout`` (of the step),
+        ``torch_peak_memory_bytes``, ``step_ratio`` and ``forward_ratio`` (PyTorch's time over
+        ours).
+
+        Peak memory is on a CPU that of the process, libraries included, while steps run (on Linux;
+        elsewhere compilation is in it). On another device it is what the library has taken of the
+        device's memory: in JAX's are the trials of compilation (it cannot forget them), in
+        PyTorch's are those of its first step not. None: the device does not tell.
 
     Raises
     ------
     UserError
-        If the target cannot be reached, or PyTorch is asked for and not installed.
+        If the target cannot be reached, the devices do not divide the batch, or it does not fit
+        into their memory; if PyTorch is asked for, and is not installed or cannot compute where
+        JAX does.
     """
     budget = solve(config.arch, config.rule, config.target)
     frames = dataclasses.replace(MelConfig(), clip_seconds=config.clip_seconds).frames
-    setup = {
+    setup: dict[str, Any] = {
         "arch": config.arch,
         "widths": budget.widths,
         "batch": config.batch,
@@ -112,7 +175,12 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         if importlib.util.find_spec("torch") is None:
             raise UserError("--against torch: not installed; pip install 'crnn_jax[bench]'")
         candidates = (*candidates, *TORCH)
-    with _contest(candidates, setup) as contestants:
+    with _contest(candidates) as contestants:
+        devices = contestants["jax"].devices
+        if config.against == "torch":
+            has_gpu = contestants[TORCH[0]].devices["has_gpu"]
+            setup["device"] = twin_device(devices["platform"], devices["count"], has_gpu)
+        ready = {name: contestant.ask(setup) for name, contestant in contestants.items()}["jax"]
         times = {what: _times(contestants, what, config) for what in ("step", "forward")}
         # Memory first: what is asked after it is not part of a step.
         peaks = {n: c.ask({"do": "memory"})["peak_memory_bytes"] for n, c in contestants.items()}
@@ -120,7 +188,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         input_wait = contestants["jax"].ask({"do": "input"})["input_wait_s"]
 
     step, forward = (Timing.of(times[what]["jax"]) for what in ("step", "forward"))
-    ready = contestants["jax"].ready
+    several = f"{devices['count']} × " if devices["count"] > 1 else ""
     report: dict[str, Any] = {
         "arch": config.arch,
         "target": config.target,
@@ -129,7 +197,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         "batch": config.batch,
         "precision": config.precision,
         "frames": frames,
-        "device": f"{ready['device']}, {os.cpu_count()} cores, {_processor()}",
+        "device": f"{several}{devices['kind']}, {os.cpu_count()} cores, {_processor()}",
         "compile_s": ready["compile_s"],
         "step_s": step.median,
         "step_s_fastest": step.fastest,
@@ -184,14 +252,12 @@ def _faster(times: Mapping[Candidate, Sequence[float]]) -> Candidate:
 
 
 @contextlib.contextmanager
-def _contest(
-    candidates: Sequence[Candidate], setup: dict[str, Any]
-) -> Iterator[dict[Candidate, Contestant]]:
-    """The candidates' processes, ready to go."""
+def _contest(candidates: Sequence[Candidate]) -> Iterator[dict[Candidate, Contestant]]:
+    """The candidates' processes."""
     contestants: dict[Candidate, Contestant] = {}
     try:
         for candidate in candidates:
-            contestants[candidate] = Contestant(candidate, setup)
+            contestants[candidate] = Contestant(candidate)
         yield contestants
     finally:
         for contestant in contestants.values():

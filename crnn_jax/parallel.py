@@ -111,15 +111,13 @@ def batch_mesh() -> Mesh:
     return Mesh(np.array(devices), (AXIS,))
 
 
-def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+def check_batch_size(batch_size: int, mesh: Mesh, flag: str = "--batch-size") -> None:
     """Raise a UserError if the mesh's devices do not divide the batch size."""
     devices = mesh.size
     if batch_size % devices:
         below, above = batch_size // devices * devices, -(-batch_size // devices) * devices
         good = f"{below} or {above}" if below else f"{above}"
-        raise UserError(
-            f"--batch-size {batch_size}: {devices} devices do not divide it; give {good}"
-        )
+        raise UserError(f"{flag} {batch_size}: {devices} devices do not divide it; give {good}")
 
 
 def split_over(mesh: Mesh, step: Callable, in_specs: Any, out_specs: Any, **jit_options) -> Any:

@@ -97,10 +97,10 @@ class CRNN(Network):
 NETWORKS = {"conv1d": Conv1D, "conv2d": Conv2D, "crnn": CRNN}
 
 
-def build(arch, widths, n_tags=50, n_mels=96, channels_last=False) -> nn.Module:
+def build(arch, widths, n_tags=50, n_mels=96, channels_last=False, device="cpu") -> nn.Module:
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     network = NETWORKS[arch](widths, n_tags, n_mels, memory_format)
-    network.to(memory_format=memory_format)  # type: ignore[call-overload]
+    network.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
     return network
 
 

@@ -4,12 +4,13 @@ import importlib.util
 import json
 import math
 
+import psutil
 import pytest
 
-from crnn_jax import benchmark as benchmark_module
-from crnn_jax.benchmark import Timing, benchmark
+from crnn_jax.benchmark import Contestant, Timing, benchmark, twin_device
 from crnn_jax.budget import solve
 from crnn_jax.config import BenchmarkConfig
+from crnn_jax.errors import UserError
 
 TORCH = importlib.util.find_spec("torch") is not None
 needs_torch = pytest.mark.skipif(not TORCH, reason="needs PyTorch: pip install 'crnn_jax[bench]'")
@@ -68,10 +69,69 @@ def test_a_timing_is_a_median():
     assert Timing.of([3.0, 1.0, 2.0, 9.0]) == Timing(median=2.5, fastest=1.0, slowest=9.0)
 
 
-def test_a_process_that_ends_is_no_answer():
+@pytest.fixture
+def contestant():
+    started = Contestant("jax")
+    yield started
+    started.close()
+
+
+def test_a_process_that_ends_is_no_answer(contestant):
     setup = {"arch": "no such network", "widths": [], "batch": 1, "frames": 96}
     with pytest.raises(RuntimeError, match="the benchmark's process ended with 1"):
-        benchmark_module.Contestant("jax", {**setup, "precision": "float32"})
+        contestant.ask({**setup, "precision": "float32"})
+
+
+def test_a_process_takes_no_more_of_a_gpu_than_it_needs(contestant):
+    (process,) = (p for p in psutil.Process().children() if p.cmdline()[-1] == "jax")
+    assert process.environ()["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
+    assert contestant.devices == {"platform": "cpu", "kind": "cpu", "count": 1}
+
+
+@pytest.mark.parametrize(
+    ("platform", "count", "torch_has_gpu", "device"),
+    [
+        ("cpu", 1, False, "cpu"),
+        # XLA's virtual devices are the same cores.
+        ("cpu", 8, False, "cpu"),
+        # JAX_PLATFORMS=cpu on a machine with a GPU.
+        ("cpu", 1, True, "cpu"),
+        ("gpu", 1, True, "cuda"),
+    ],
+)
+def test_the_twin_computes_where_jax_does(platform, count, torch_has_gpu, device):
+    assert twin_device(platform, count, torch_has_gpu) == device
+
+
+@pytest.mark.parametrize(
+    ("platform", "count", "torch_has_gpu", "message"),
+    [
+        ("tpu", 4, True, "JAX computes on tpu, PyTorch cannot; JAX_PLATFORMS=cpu compares"),
+        ("gpu", 1, False, "JAX computes on a GPU, the installed PyTorch cannot; install one"),
+        ("gpu", 8, True, "JAX computes on 8 GPUs, PyTorch's twin on one; CUDA_VISIBLE_DEVICES=0"),
+    ],
+)
+def test_the_twin_cannot_compute_where_jax_does(platform, count, torch_has_gpu, message):
+    with pytest.raises(UserError) as error:
+        twin_device(platform, count, torch_has_gpu)
+    assert str(error.value).startswith(f"--against torch: {message}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("batch", "devices", "message"),
+    [
+        (12, 8, "--batch 12: 8 devices do not divide it; give 8 or 16"),
+        (10**9, 1, f"--batch {10**9}: out of memory; give a smaller one, or a shorter"),
+    ],
+)
+def test_a_batch_that_cannot_be(command, monkeypatch, batch, devices, message):
+    """Found out in the other process, and said by this one in a line."""
+    monkeypatch.setenv("XLA_FLAGS", f"--xla_force_host_platform_device_count={devices}")
+    code, _, err = command("benchmark", "--target", 10_000, "--batch", batch)
+    assert code == 2
+    assert err.startswith(f"crnn-jax: {message}")
+    assert err.count("\n") == 1
 
 
 @pytest.mark.skipif(TORCH, reason="PyTorch is installed")
