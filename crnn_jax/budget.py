@@ -62,7 +62,9 @@ def count_parameters(config: ModelConfig) -> int:
     # Fewest frames that any architecture takes: no parameter depends on their number.
     log_mel = jax.ShapeDtypeStruct((1, config.n_mels, 96), "float32")
     initialise = functools.partial(build(config).init, train=False)
-    variables = jax.eval_shape(initialise, jax.random.key(0), log_mel)
+    # The key is traced as well: counting takes no device from the process that is to train, neither
+    # three quarters of a GPU's memory nor a whole TPU.
+    variables = jax.eval_shape(lambda x: initialise(jax.random.key(0), x), log_mel)
     return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
 
 

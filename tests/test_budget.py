@@ -2,6 +2,9 @@
 
 import itertools
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -35,6 +38,16 @@ INPUT_NORM = 2 * 96
 def test_count_of_the_papers_networks(arch, widths, params):
     # The paper's have no batch norm on the input.
     assert count_parameters(ModelConfig(arch, widths)) - INPUT_NORM == params
+
+
+def test_counting_asks_for_no_device():
+    """Whether JAX has one or not: the process that counts leaves it to the one that trains."""
+    count = "from crnn_jax.budget import solve; print(solve('crnn', 'uniform', 10_000).params)"
+    environment = {**os.environ, "JAX_PLATFORMS": "no such platform"}
+    said = subprocess.run(
+        [sys.executable, "-c", count], env=environment, capture_output=True, text=True, check=False
+    )
+    assert said.stdout == f"{solve('crnn', 'uniform', 10_000).params}\n", said.stderr
 
 
 def test_count_of_conv1d_by_hand():
