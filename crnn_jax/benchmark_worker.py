@@ -6,6 +6,7 @@ It says what its library can compute on, is told what to build, says when that i
 does what it is asked for.
 """
 
+import contextlib
 import ctypes
 import functools
 import json
@@ -92,18 +93,17 @@ class JaxNetwork:
                     data_dir=folder, n_examples=n_examples, mel=MelConfig(clip_seconds=seconds)
                 )
             )
-            reader, _ = training_batches(data, self.config, 0)
             n_tags = self.batch["tags"].shape[1]
             waits = []
-            for _ in range(INPUT_STEPS):
-                start = time.perf_counter()
-                batch = next(reader)
-                # The synthetic set has other tags than the network timed.
-                batch = {"log_mel": batch["log_mel"], "tags": _tags(self.config.batch_size, n_tags)}
-                batch = parallel.put_batch(self.mesh, batch)
-                waits.append(time.perf_counter() - start)
-                self.train(batch)
-            reader.close()
+            with contextlib.closing(training_batches(data, self.config, 0)) as reader:
+                for _ in range(INPUT_STEPS):
+                    start = time.perf_counter()
+                    log_mel = next(reader)["log_mel"]
+                    # The synthetic set has other tags than the network timed.
+                    tags = _tags(self.config.batch_size, n_tags)
+                    batch = parallel.put_batch(self.mesh, {"log_mel": log_mel, "tags": tags})
+                    waits.append(time.perf_counter() - start)
+                    self.train(batch)
         # The first batch comes before there is anything to overlap with.
         return statistics.fmean(waits[1:])
 

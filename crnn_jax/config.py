@@ -234,7 +234,8 @@ class TrainConfig:
         Threads that read and decode records ahead of the training step. A second one doubles
         the rate, to about 1,700 clips of 29 s a second; beyond that the interpreter's lock binds.
     read_workers
-        Processes that read ahead instead, for very fast accelerators; 0: threads only.
+        Processes that read ahead instead, for very fast accelerators; 0: threads only. Evaluations
+        are read by threads.
     checkpoint_seconds
         A checkpoint is written when the last one is this old, in s: what a killed run loses at
         most. Writing takes about 0.1 s of that.

@@ -212,13 +212,13 @@ def run_cell(job: Job, on_progress: Callable[[float, str], None]) -> dict[str, A
 
     from crnn_jax import parallel
     from crnn_jax.checkpoints import OrbaxCheckpoints
-    from crnn_jax.pipeline import training_batches
+    from crnn_jax.pipeline import steps_of_epoch
     from crnn_jax.training import fit
 
     cell, budget, train, data, run = job.cell, job.budget, job.train, job.data, job.run
     # Before the folder is claimed, so that the mended command may have it.
     parallel.check_batch_size(train.batch_size, parallel.batch_mesh())
-    training_batches(data, train, cell.seed)
+    steps_of_epoch(data, train)
     writes = jax.process_index() == 0
     if writes:
         runs.claim_folder(run, run_config(cell, budget, train, data))

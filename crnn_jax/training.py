@@ -1,7 +1,9 @@
 """Training of one network: pure steps, and the loop around them."""
 
+import contextlib
 import dataclasses
 import functools
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -24,7 +26,13 @@ from crnn_jax.datasets import PreparedSet
 from crnn_jax.errors import UserError
 from crnn_jax.metrics import TagScores, score_tags
 from crnn_jax.models import build, matmul_precision
-from crnn_jax.pipeline import Batch, evaluation_batches, frames_of, training_batches
+from crnn_jax.pipeline import (
+    Batch,
+    evaluation_batches,
+    frames_of,
+    steps_of_epoch,
+    training_batches,
+)
 from crnn_jax.signals import Terminated
 
 # Operations are counted as these platforms get them: what minimal filtering saves on a CPU is not
@@ -265,10 +273,14 @@ def predict(
     split: str,
     config: TrainConfig,
     mesh: Mesh,
+    *,
+    between_batches: Callable[[], None] = lambda: None,
 ) -> tuple[Float[np.ndarray, "examples tags"], Int[np.ndarray, "examples tags"]]:
-    """Logits and targets of a whole split, in its stored order; the short last batch included."""
+    """Logits and targets of a whole split, in its stored order; the short last batch included.
+
+    What `between_batches` raises ends it; all processes call it at the same batches.
+    """
     process, n_processes = jax.process_index(), jax.process_count()
-    reader = evaluation_batches(data, split, config, process=process, n_processes=n_processes)
     rows = config.batch_size // n_processes
     frames = frames_of(data.mel, config.clip_seconds)
     # What a process reads whose rows of the last batch are all past the end. It takes part all the
@@ -279,11 +291,16 @@ def predict(
     )
     n_examples = data.n_examples[split]
     logits, targets = [], []
-    for _ in range(math.ceil(n_examples / config.batch_size)):
-        batch = next(reader, nothing)
-        log_mel = parallel.put_batch(mesh, parallel.pad_rows(batch["log_mel"], rows))
-        logits.append(parallel.gather(evaluate(variables, log_mel)))
-        targets.append(parallel.gather(parallel.pad_rows(batch["tags"], rows)))
+    with contextlib.closing(
+        evaluation_batches(data, split, config, process=process, n_processes=n_processes)
+    ) as reader:
+        for number in range(math.ceil(n_examples / config.batch_size)):
+            if number % parallel.steps_between_questions() == 0:
+                between_batches()
+            batch = next(reader, nothing)
+            log_mel = parallel.put_batch(mesh, parallel.pad_rows(batch["log_mel"], rows))
+            logits.append(parallel.gather(evaluate(variables, log_mel)))
+            targets.append(parallel.gather(parallel.pad_rows(batch["tags"], rows)))
     # The rows that were made up are the last ones.
     return np.concatenate(logits)[:n_examples], np.concatenate(targets)[:n_examples]
 
@@ -297,7 +314,7 @@ class Progress:
     history
         One entry a finished epoch: a line of ``metrics.jsonl``.
     step
-        Steps so far.
+        Steps so far, and so the number of the next batch.
     loss_sum
         Sum of the losses of this epoch's steps so far.
     steps_in_epoch
@@ -308,8 +325,6 @@ class Progress:
         Wall time spent so far, in s. `train_s` has the waiting for input in it, and neither
         compilation, evaluation nor checkpoints. `input_wait_s` is at most too long: the whole time
         of reading a batch, if the devices had nothing left to do by the end of it.
-    reader
-        State of the training batches' iterator.
     ended_by
         What ended the training, once it has ended.
     """
@@ -324,7 +339,6 @@ class Progress:
     eval_s: float = 0.0
     input_wait_s: float = 0.0
     checkpoint_s: float = 0.0
-    reader: dict[str, Any] = dataclasses.field(default_factory=dict)
     ended_by: Literal["epochs", "patience", "time"] | None = None
 
     @property
@@ -396,12 +410,14 @@ def fit(
     on_epoch
         Given the whole history after every epoch, and when a run goes on.
     stop_requested
-        Asked after every step; if so, a snapshot is written and the run left.
+        Asked after every step, and between the batches of an evaluation; if so, a snapshot is
+        written and the run left.
 
     Raises
     ------
     UserError
-        If the devices do not divide the batch size, or the training split does not fill one batch.
+        If the devices do not divide the batch size, the training split does not fill one batch, or
+        a record cannot be read; in the last case a snapshot is written, where one process trains.
     Diverged
         If the loss or a gradient stops being a finite number.
     Terminated
@@ -410,9 +426,10 @@ def fit(
     mesh = parallel.batch_mesh()
     parallel.check_batch_size(config.batch_size, mesh)
     frames = frames_of(data.mel, config.clip_seconds)
-    reader, steps_per_epoch = training_batches(
-        data, config, seed, process=jax.process_index(), n_processes=jax.process_count()
-    )
+    steps_per_epoch = steps_of_epoch(data, config)
+    for split in data.n_examples:
+        # What cannot be opened is an error now, not after the first epoch.
+        data.source(split)
     compiled, state = compile_steps(model_config, config, seed, frames, mesh)
 
     progress = Progress()
@@ -420,14 +437,17 @@ def fit(
     best = jax.tree.map(jnp.copy, state.variables)
     if (restored := checkpoints.restore(Snapshot(state, best))) is not None:
         state, best = restored[0].state, restored[0].best
-        progress = Progress(**restored[1])
-        reader.set_state(progress.reader)
+        # Older snapshots tell the number of the next batch twice.
+        progress = Progress(**{k: v for k, v in restored[1].items() if k != "reader"})
         if progress.history:
             on_epoch(progress.history)
-    last_save = time.perf_counter()
+    last_save, last_saved = time.perf_counter(), (-1, -1, False)
 
     def save() -> None:
-        nonlocal last_save
+        nonlocal last_save, last_saved
+        stands_at = (progress.step, progress.epoch, progress.ended_by is not None)
+        if stands_at == last_saved:
+            return
         start = time.perf_counter()
         # The loss is that before the step: its update may be the first that is not finite.
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.variables)):
@@ -435,9 +455,8 @@ def fit(
                 f"diverged at step {progress.step}: the parameters are no longer finite; try a "
                 f"lower --learning-rate"
             )
-        progress.reader = reader.get_state()
         checkpoints.save(Snapshot(state, best), dataclasses.asdict(progress))
-        last_save = time.perf_counter()
+        last_save, last_saved = time.perf_counter(), stands_at
         progress.checkpoint_s += last_save - start
 
     def save_is_due() -> bool:
@@ -447,6 +466,34 @@ def fit(
         """Whether to stop, whether to save, and whether the time is up."""
         up = config.max_train_seconds is not None and progress.train_s >= config.max_train_seconds
         return parallel.agree(stop_requested(), save_is_due(), up)
+
+    def between_batches() -> None:
+        """An evaluation may take longer than is left to a process that is asked to stop."""
+        stop, due, _ = ask()
+        if stop or due:
+            save()
+        if stop:
+            raise Terminated
+
+    def scores_of(variables: PyTree, split: str) -> TagScores:
+        start, checkpoint_s = time.perf_counter(), progress.checkpoint_s
+        logits, targets = predict(
+            compiled.evaluate,
+            variables,
+            data,
+            split,
+            config,
+            mesh,
+            between_batches=between_batches,
+        )
+        if not np.isfinite(logits).all():
+            raise Diverged(
+                f"diverged at step {progress.step}: the network's outputs are no longer finite; "
+                f"try a lower --learning-rate"
+            )
+        scores = score_tags(targets, logits)
+        progress.eval_s += time.perf_counter() - start - (progress.checkpoint_s - checkpoint_s)
+        return scores
 
     unsettled: list[dict[str, Array]] = []
 
@@ -463,79 +510,85 @@ def fit(
             progress.loss_sum += loss
             on_step(progress.epoch, progress.steps_in_epoch, steps_per_epoch, loss)
 
-    while progress.ended_by is None:
-        start = time.perf_counter()
-        _, _, time_is_up = ask()
-        while progress.steps_in_epoch < steps_per_epoch and not time_is_up:
-            batch = parallel.put_batch(mesh, next(reader))
-            # While the step before is under way, reading costs the devices nothing.
-            if not unsettled or unsettled[-1]["loss"].is_ready():  # type: ignore[attr-defined]
-                progress.input_wait_s += time.perf_counter() - start
-            state, metrics = compiled.train(state, batch)
-            # The step before is waited for, not this one: an accelerator works on this one while
-            # the next batch is read.
-            settle()
-            unsettled.append(metrics)
-            progress.step += 1
-            progress.steps_in_epoch += 1
-            progress.train_s += time.perf_counter() - start
+    reader = training_batches(
+        data,
+        config,
+        seed,
+        first=progress.step,
+        process=jax.process_index(),
+        n_processes=jax.process_count(),
+    )
+    try:
+        if progress.ended_by is None:
+            # Processes that read ahead take seconds to start, which are no time of training.
+            batches = itertools.chain([next(reader)], reader)
+        while progress.ended_by is None:
             start = time.perf_counter()
-            stop = due = False
-            if progress.step % parallel.steps_between_questions() == 0:
-                stop, due, time_is_up = ask()
-            if stop or due:
+            _, _, time_is_up = ask()
+            while progress.steps_in_epoch < steps_per_epoch and not time_is_up:
+                batch = parallel.put_batch(mesh, next(batches))
+                # While the step before is under way, reading costs the devices nothing.
+                if not unsettled or unsettled[-1]["loss"].is_ready():  # type: ignore[attr-defined]
+                    progress.input_wait_s += time.perf_counter() - start
+                state, metrics = compiled.train(state, batch)
+                # The step before is waited for, not this one: an accelerator works on this one
+                # while the next batch is read.
                 settle()
+                unsettled.append(metrics)
+                progress.step += 1
+                progress.steps_in_epoch += 1
+                progress.train_s += time.perf_counter() - start
+                start = time.perf_counter()
+                stop = due = False
+                if progress.step % parallel.steps_between_questions() == 0:
+                    stop, due, time_is_up = ask()
+                if stop or due:
+                    settle()
+                progress.train_s += time.perf_counter() - start
+                if stop or due:
+                    save()
+                if stop:
+                    raise Terminated
+                start = time.perf_counter()
+            settle()
             progress.train_s += time.perf_counter() - start
-            if stop or due:
+
+            scores = scores_of(state.variables, "valid")
+            assert scores.macro_auc is not None, "checked before training by check_scorable"
+            if scores.macro_auc > progress.best_valid_auc:
+                progress.best_valid_auc = scores.macro_auc
+                progress.best_epoch = progress.epoch + 1
+                best = jax.tree.map(jnp.copy, state.variables)
+            progress.history.append(
+                {
+                    "epoch": progress.epoch + 1,
+                    "step": progress.step,
+                    "loss": progress.loss_sum / max(1, progress.steps_in_epoch),
+                    "valid_auc": scores.macro_auc,
+                    "valid_ap": scores.macro_average_precision,
+                    "train_s": progress.train_s,
+                }
+            )
+            stop, due, time_is_up = ask()
+            if time_is_up:
+                progress.ended_by = "time"
+            elif progress.epoch == config.epochs:
+                progress.ended_by = "epochs"
+            elif progress.epoch - progress.best_epoch >= config.patience:
+                progress.ended_by = "patience"
+            progress.loss_sum, progress.steps_in_epoch = 0.0, 0
+            on_epoch(progress.history)
+            if stop or due or progress.ended_by:
                 save()
             if stop:
                 raise Terminated
-            start = time.perf_counter()
-        settle()
-        progress.train_s += time.perf_counter() - start
-
-        start = time.perf_counter()
-        logits, targets = predict(compiled.evaluate, state.variables, data, "valid", config, mesh)
-        if not np.isfinite(logits).all():
-            raise Diverged(
-                f"diverged at step {progress.step}: the network's outputs are no longer finite; "
-                f"try a lower --learning-rate"
-            )
-        scores = score_tags(targets, logits)
-        assert scores.macro_auc is not None, "checked before training by check_scorable"
-        progress.eval_s += time.perf_counter() - start
-        if scores.macro_auc > progress.best_valid_auc:
-            progress.best_valid_auc = scores.macro_auc
-            progress.best_epoch = progress.epoch + 1
-            best = jax.tree.map(jnp.copy, state.variables)
-        progress.history.append(
-            {
-                "epoch": progress.epoch + 1,
-                "step": progress.step,
-                "loss": progress.loss_sum / max(1, progress.steps_in_epoch),
-                "valid_auc": scores.macro_auc,
-                "valid_ap": scores.macro_average_precision,
-                "train_s": progress.train_s,
-            }
-        )
-        stop, due, time_is_up = ask()
-        if time_is_up:
-            progress.ended_by = "time"
-        elif progress.epoch == config.epochs:
-            progress.ended_by = "epochs"
-        elif progress.epoch - progress.best_epoch >= config.patience:
-            progress.ended_by = "patience"
-        progress.loss_sum, progress.steps_in_epoch = 0.0, 0
-        on_epoch(progress.history)
-        if stop or due or progress.ended_by:
+        valid, test = (scores_of(best, split) for split in ("valid", "test"))
+    except UserError:
+        # A record cannot be read. Other processes do not know of it, and would have to take part.
+        if jax.process_count() == 1:
+            settle()
             save()
-        if stop:
-            raise Terminated
-
-    start = time.perf_counter()
-    scored = {}
-    for split in ("valid", "test"):
-        logits, targets = predict(compiled.evaluate, best, data, split, config, mesh)
-        scored[split] = score_tags(targets, logits)
-    progress.eval_s += time.perf_counter() - start
-    return Fitted(best, progress, compiled, scored["valid"], scored["test"])
+        raise
+    finally:
+        reader.close()
+    return Fitted(best, progress, compiled, valid, test)

@@ -1,5 +1,6 @@
 """Training: it learns, it is repeatable, it ends for the right reason, it keeps the best."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -18,6 +19,7 @@ from crnn_jax.errors import UserError
 from crnn_jax.metrics import score_tags
 from crnn_jax.models import build
 from crnn_jax.pipeline import training_batches
+from crnn_jax.signals import Terminated
 from crnn_jax.training import (
     Diverged,
     Snapshot,
@@ -37,9 +39,11 @@ def network(small_set):
     return ModelConfig("conv1d", (4, 4, 4, 4, 8, 8), n_tags=len(small_set.tag_names))
 
 
-def run(network, small_set, folder, config=CONFIG, seed=0, on_step=lambda *_: None):
+def run(
+    network, small_set, folder, config=CONFIG, seed=0, on_step=lambda *_: None, kept=None, **asked
+):
     histories = []
-    with OrbaxCheckpoints(epath.Path(folder)) as checkpoints:
+    with (kept or OrbaxCheckpoints)(epath.Path(folder)) as checkpoints:
         fitted = fit(
             network,
             config,
@@ -48,8 +52,17 @@ def run(network, small_set, folder, config=CONFIG, seed=0, on_step=lambda *_: No
             checkpoints,
             on_step=on_step,
             on_epoch=lambda history: histories.append(list(history)),
+            **asked,
         )
     return fitted, histories
+
+
+def newest(network, small_set, folder):
+    """The newest snapshot, and its progress."""
+    with OrbaxCheckpoints(epath.Path(folder)) as checkpoints:
+        optimizer = optax.adam(CONFIG.learning_rate)
+        state = initial_state(build(network), optimizer, 0, 96, small_set.mel.frames)
+        return checkpoints.restore(Snapshot(state, state.variables))
 
 
 def numbers(fitted):
@@ -67,7 +80,8 @@ def fitted(network, small_set, tmp_path_factory):
 def test_a_network_learns_a_batch_by_heart(network, small_set):
     without_dropout = dataclasses.replace(network, dropout_pool=0.0, dropout_output=0.0)
     model, optimizer = build(without_dropout), optax.adam(1e-2)
-    batch = next(training_batches(small_set, CONFIG, 0)[0])
+    with contextlib.closing(training_batches(small_set, CONFIG, 0)) as batches:
+        batch = next(batches)
     step = jax.jit(functools.partial(train_step, model=model, optimizer=optimizer, axis_name=None))
     state = initial_state(model, optimizer, 0, 96, batch["log_mel"].shape[2])
     losses = []
@@ -104,6 +118,50 @@ def test_a_run_goes_on_where_it_was_stopped(network, small_set, tmp_path, fitted
     steps = []
     resumed, _ = run(network, small_set, tmp_path, config, on_step=lambda *s: steps.append(s[:2]))
     assert steps[0][0] == 1, "it began again instead of going on"
+    assert numbers(resumed) == numbers(fitted[0])
+
+
+class Older(OrbaxCheckpoints):
+    """Snapshots as they were when the position of the reader was kept apart."""
+
+    def save(self, snapshot, progress):
+        super().save(snapshot, {**progress, "reader": {"next_index": progress["step"]}})
+
+
+def test_a_stop_does_not_wait_for_an_evaluation(network, small_set, tmp_path, fitted):
+    """Nor is a step lost or made twice, whichever processes read ahead before and after it."""
+
+    def reading(workers):
+        return dataclasses.replace(CONFIG, read_workers=workers)
+
+    steps, saved = [], []
+
+    class Told(OrbaxCheckpoints):
+        def save(self, snapshot, progress):
+            super().save(snapshot, progress)
+            saved.append(progress)
+
+    with pytest.raises(Terminated):
+        run(
+            *(network, small_set, tmp_path, reading(1)),
+            kept=Older,
+            on_step=lambda *step: steps.append(step[:2]),
+            # The last step of an epoch is told of after the question that follows it.
+            stop_requested=lambda: len(steps) == 6,
+        )
+    _, progress = newest(network, small_set, tmp_path)
+    assert (progress["step"], progress["history"]) == (6, [])
+    with pytest.raises(Terminated):
+        run(
+            *(network, small_set, tmp_path, reading(2)),
+            kept=Told,
+            on_step=lambda *step: steps.append(step[:2]),
+            # While the best parameters are scored.
+            stop_requested=lambda: len(saved) > 0,
+        )
+    assert [progress["ended_by"] for progress in saved] == ["epochs"]
+    assert steps == [(epoch, step) for epoch in range(3) for step in range(1, 7)]
+    resumed, _ = run(network, small_set, tmp_path, on_step=pytest.fail)
     assert numbers(resumed) == numbers(fitted[0])
 
 
@@ -170,12 +228,8 @@ def test_a_diverging_run_says_so_and_keeps_its_last_snapshot(network, small_set,
     config = dataclasses.replace(CONFIG, checkpoint_seconds=0.0, learning_rate=1e30)
     with pytest.raises(Diverged, match=r"diverged at step \d+.*--learning-rate"):
         run(network, small_set, tmp_path, config)
-    with OrbaxCheckpoints(epath.Path(tmp_path)) as checkpoints:
-        optimizer = optax.adam(CONFIG.learning_rate)
-        state = initial_state(build(network), optimizer, 0, 96, small_set.mel.frames)
-        kept = checkpoints.restore(Snapshot(state, state.variables))
-    assert kept is not None
-    arrays = jax.tree.leaves((kept[0].best, kept[0].state))
+    snapshot, _ = newest(network, small_set, tmp_path)
+    arrays = jax.tree.leaves((snapshot.best, snapshot.state))
     assert all(np.isfinite(leaf).all() for leaf in arrays)
 
 
