@@ -4,6 +4,7 @@ What a command needs beyond the standard library is imported when it runs: help 
 at once.
 """
 
+import builtins
 import contextlib
 import dataclasses
 import importlib.util
@@ -13,6 +14,9 @@ import os
 import re
 import signal
 import sys
+import traceback
+import types
+import typing
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
 
 # Fields of a configuration stand beside the command's own flags, without a prefix.
 Flat = tyro.conf.arg(name="")
+HELP = frozenset({"-h", "--help"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -768,25 +773,84 @@ def _console(*, stderr: bool = False) -> Any:
 
 
 def _experiment_of(arguments: Sequence[str]) -> SweepConfig:
-    """The study of the experiment file among a sweep's arguments; the default without one."""
-    files = [argument for argument in arguments if argument.endswith(".py")]
-    if not files:
+    """The study of the experiment file among a sweep's arguments; the default without one.
+
+    Which argument that is, and which is a flag's value, only the parser can say.
+    """
+    asked = [argument for argument in arguments if argument not in HELP]
+    helps = len(asked) < len(arguments)
+    try:
+        command = _command_of(asked, Sweep(out="" if helps else tyro.MISSING))
+    except UserError:
+        if not helps:
+            raise
         return SweepConfig()
-    path = Path(files[0])
-    if not path.is_file():
-        raise UserError(f"{path}: no such experiment file; see experiments/")
+    return SweepConfig() if command.experiment is None else _read_experiment(command.experiment)
+
+
+def _read_experiment(name: str) -> SweepConfig:
+    """Run an experiment file, and take its study.
+
+    Raises
+    ------
+    UserError
+        If it is no Python file, if it raises, or if its study is none.
+    """
+    path = Path(name)
+    if path.suffix != ".py" or not path.is_file():
+        raise UserError(f"{path}: no such experiment file (.py); see experiments/")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except SyntaxError as error:
-        raise UserError(f"{path}, line {error.lineno}: {error.msg}; mend the file") from error
+    # Whatever a user's file raises is the user's, an end of the program included.
+    except (Exception, SystemExit) as error:
+        calls = traceback.walk_tb(error.__traceback__)
+        lines = [line for frame, line in calls if frame.f_code.co_filename == spec.origin]
+        said = " ".join(str(error).split())
+        if isinstance(error, SyntaxError) and error.filename == spec.origin:
+            lines, said = [error.lineno or 1], error.msg
+        if not isinstance(error, UserError):
+            said = f"{type(error).__name__}: {said}"
+        place = f"{path}, line {lines[-1]}" if lines else f"{path}"
+        raise UserError(f"{place}: {said}; correct the file") from error
     study = getattr(module, "SWEEP", None)
     if not isinstance(study, SweepConfig):
         raise UserError(f"{path}: no `SWEEP = SweepConfig(...)` in it")
+    if (misfit := _misfit(study)) is not None:
+        raise UserError(f"{path}: SWEEP{misfit}; correct the file")
     return study
+
+
+def _misfit(config: Any) -> str | None:
+    """The first value of a configuration that is not of its field's type, in words."""
+    for name, hint in typing.get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if not _is_of_type(value, hint):
+            wanted = hint.__name__ if isinstance(hint, type) else str(hint)
+            return f".{name} = {value!r} is not {wanted.replace('typing.', '')}"
+        if dataclasses.is_dataclass(value) and (misfit := _misfit(value)) is not None:
+            return f".{name}{misfit}"
+    return None
+
+
+def _is_of_type(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type that the fields of the configurations have."""
+    within = typing.get_args(hint)
+    match typing.get_origin(hint):
+        case typing.Literal:
+            return value in within
+        case types.UnionType:
+            return any(_is_of_type(value, one) for one in within)
+        case builtins.tuple:
+            if not isinstance(value, tuple | list):
+                return False
+            hints = within[:1] * len(value) if within[1:] == (...,) else within
+            return len(hints) == len(value) and all(map(_is_of_type, value, hints))
+    numbers = int | float if hint is float else hint
+    return isinstance(value, numbers) and (hint is bool or not isinstance(value, bool))
 
 
 REGISTRY = tyro.constructors.ConstructorRegistry()
@@ -822,13 +886,18 @@ def _parse(arguments: Sequence[str]) -> Any:
         If they are not a command's; in one line what tyro would say in a box.
     """
     study = _experiment_of(arguments) if arguments[:1] == ["sweep"] else SweepConfig()
+    return _command_of(arguments, Sweep(**vars(study), out=tyro.MISSING))
+
+
+def _command_of(arguments: Sequence[str], sweep: Sweep) -> Any:
+    """As `_parse`; `sweep` has the defaults of that command."""
     subcommand = tyro.conf.subcommand
     commands: Any = Union[  # noqa: UP007 - built at run time
         Annotated[Solve, subcommand("solve")],
         Annotated[Prepare, subcommand("prepare")],
         Annotated[Inspect, subcommand("inspect")],
         Annotated[Train, subcommand("train")],
-        Annotated[Sweep, subcommand("sweep", default=Sweep(**vars(study), out=tyro.MISSING))],
+        Annotated[Sweep, subcommand("sweep", default=sweep)],
         Annotated[Evaluate, subcommand("evaluate")],
         Annotated[Tag, subcommand("tag")],
         Annotated[Embed, subcommand("embed")],
@@ -838,7 +907,7 @@ def _parse(arguments: Sequence[str]) -> Any:
     ]
     said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(said), _unbroken_lines(arguments):
             return tyro.cli(
                 commands,
                 prog="crnn-jax",
@@ -852,11 +921,26 @@ def _parse(arguments: Sequence[str]) -> Any:
         raise UserError(_one_line(said.getvalue())) from None
 
 
+@contextlib.contextmanager
+def _unbroken_lines(arguments: Sequence[str]) -> Iterator[None]:
+    """Let tyro break no line, and so no word, of what it says; help is as wide as the terminal."""
+    before = os.environ.get("COLUMNS")
+    if HELP.isdisjoint(arguments):
+        os.environ["COLUMNS"] = "1000000"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("COLUMNS", None)
+        else:
+            os.environ["COLUMNS"] = before
+
+
 def _one_line(box: str) -> str:
     """The words of a box of text."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    lines = [line.strip("│─ ") for line in text.splitlines() if line[:1] not in "╭╰"]
-    return re.sub(r"\s+", " ", " ".join(line for line in lines if line))
+    lines = (line.strip("│ ") for line in text.splitlines() if line[:1] not in "╭╰")
+    return re.sub(r"\s+", " ", " ".join(line for line in lines if line.strip("─")))
 
 
 def _warning_line(message: Warning | str, *_: object, **__: object) -> str:

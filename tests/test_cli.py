@@ -12,12 +12,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from crnn_jax import runs
-from crnn_jax.config import DataConfig, MelConfig
+from crnn_jax import cli, runs
+from crnn_jax.config import DataConfig, MelConfig, SweepConfig
 from crnn_jax.datasets import prepare
 from crnn_jax.datasets.records import SPLITS
 from tests.conftest import STUDY
 from tests.datasets.conftest import write_tone
+
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 
 
 def test_solve_prints_all_thirty_cells(command):
@@ -54,6 +56,8 @@ def write_csv(path, *rows):
         (["train", "--arch", "crnn"], "--out"),
         (["train", "--dataset", "nowhere", "--out", "o"], "nowhere"),
         (["sweep", "nowhere.py", "--out", "o"], "nowhere.py"),
+        (["sweep", "nowhere", "--out", "o"], "nowhere: no such experiment file"),
+        (["sweep", ".", "--out", "o"], ".: no such experiment file"),
         (["sweep", "broken.py", "--out", "o"], "broken.py, line 1"),
         (["sweep", "empty.py", "--out", "o"], "empty.py"),
         (["sweep", "--archs", "crnn", "lstm", "--out", "o"], "lstm"),
@@ -128,6 +132,96 @@ def test_flags_or_a_file_or_both(command, small_sweep, small_set, as_study, tmp_
     code, out, _ = command("sweep", "study.py", "--targets", 4000, "--out", small_sweep.out)
     assert code == 0
     assert out.count("finished before") == 3
+
+
+STUDY_OF_SEVEN = """
+from pathlib import Path
+from crnn_jax.config import SweepConfig
+Path("executed").touch()
+SWEEP = SweepConfig(targets=(7,))
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "executed"),
+    [
+        (["study.py", "--out", "o"], True),
+        (["--out", "o", "study.py"], True),
+        (["--out", "o", "--seeds", "0", "1", "--", "study.py"], True),
+        (["--out", "study.py"], False),
+        (["--out=study.py"], False),
+        (["--out", "o", "--manual-dir", "study.py"], False),
+        (["--out", "study.py", "--epochs", "none"], False),
+        (["study.py"], False),
+        (["study.py", "--out", "o", "--bogus"], False),
+    ],
+)
+def test_only_the_experiment_is_executed(command, tmp_path, arguments, executed):
+    (tmp_path / "study.py").write_text(STUDY_OF_SEVEN)
+    code, _, err = command("sweep", "--dataset", "nowhere", *arguments)
+    assert (code, err.count("\n")) == (2, 1)
+    assert (tmp_path / "executed").exists() == executed
+
+
+def test_an_experiments_help_shows_what_it_says(command, tmp_path):
+    (tmp_path / "study.py").write_text(STUDY_OF_SEVEN)
+    for arguments in (["study.py", "--help"], ["--help", "study.py"]):
+        code, out, _ = command("sweep", *arguments)
+        assert code == 0
+        assert "parameters. (default: 7)" in " ".join(out.split())
+    code, out, _ = command("sweep", "--help")
+    assert code == 0
+    assert "parameters. (default: 7)" not in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("\nnothing_of_this_name\n", ", line 2: NameError: name 'nothing_of_this_name' is not def"),
+        ("import nothing_of_this_name", ", line 1: ModuleNotFoundError: No module named 'nothing_"),
+        ("def f():\n  raise ValueError('two\\nlines')\n\nf()", ", line 2: ValueError: two lines;"),
+        ("import sys\nsys.exit(0)", ", line 2: SystemExit: 0;"),
+        ("x = (", ", line 1: SyntaxError: '(' was never closed;"),
+        ("x = 1\0", ": SyntaxError: source code string cannot contain null bytes;"),
+        (
+            "from crnn_jax.config import *\nTrainConfig(epochs=0)",
+            ", line 2: --epochs 0: give a num",
+        ),
+        (
+            "from crnn_jax.config import *\nSWEEP = SweepConfig(targets=7)",
+            ": SWEEP.targets = 7 is not",
+        ),
+        (
+            "from crnn_jax.config import *\nSWEEP = SweepConfig(archs=('lstm',))",
+            ": SWEEP.archs = (",
+        ),
+        (
+            "from crnn_jax.config import *\nSWEEP = SweepConfig(train=TrainConfig(epochs=1.5))",
+            ": SWEEP.train.epochs = 1.5 is not int;",
+        ),
+    ],
+)
+def test_what_is_wrong_with_an_experiment_is_told_in_a_line(command, tmp_path, text, said):
+    (tmp_path / "study.py").write_text(text)
+    code, out, err = command("sweep", "study.py", "--out", "o")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"crnn-jax: study.py{said}")
+    assert err.endswith("; correct the file\n")
+    assert err.count("\n") == 1
+
+
+def test_our_own_experiments_are_of_the_right_types():
+    studies = [path for path in EXPERIMENTS.glob("*.py") if "SWEEP = " in path.read_text()]
+    assert len(studies) == 4
+    for path in studies:
+        assert isinstance(cli._read_experiment(str(path)), SweepConfig)
+
+
+def test_a_long_argument_is_told_whole(command):
+    name = "a" * 300
+    for arguments in (["solve", "--target", name], ["sweep", "--out", "o", f"--{name}"]):
+        code, _, err = command(*arguments)
+        assert (code, name in err, err.count("\n")) == (2, True, 1)
 
 
 def test_another_studys_folder_is_left_alone(command, as_study):
