@@ -403,13 +403,13 @@ def test_a_cell_that_fails_before_it_has_a_folder(command, small_set, tmp_path):
     assert json.loads((run / "failed.json").read_text())["error"]
 
 
-@pytest.mark.parametrize("name", ["features.json", "dataset_info.json"])
+@pytest.mark.parametrize("name", ["features.json", "dataset_info.json", "metadata.json"])
 def test_a_damaged_set_is_told(command, small_set, tmp_path, name):
     damaged = Path(shutil.copytree(small_set.path, tmp_path / "1.0.0"))
     (damaged / name).write_text((damaged / name).read_text()[:100])
     code, _, err = command("inspect", damaged)
     assert code == 2
-    assert err.startswith(f"crnn-jax: --dataset {damaged}: ")
+    assert err.startswith(f"crnn-jax: {damaged / name}: not whole")
     assert err.count("\n") == 1
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
-from crnn_jax.config import DataConfig, MelConfig, from_mapping
+from crnn_jax.config import DataConfig, MelConfig
 from crnn_jax.errors import UserError
 from crnn_jax.user_text import csv_field
 
@@ -201,35 +201,14 @@ def open_set(path: str | os.PathLike) -> PreparedSet:
     UserError
         If the folder is not a data set that this project has prepared.
     """
-    import tensorflow_datasets as tfds
-    from google.protobuf import json_format
+    from crnn_jax.datasets.description import is_whole, read_description
 
     folder = epath.Path(path)
-    if not (folder / "dataset_info.json").exists():
+    if not is_whole(folder):
         raise UserError(
             f"--dataset {path}: neither a prepared set's folder nor one of {', '.join(BUILDERS)}"
         )
-    try:
-        info = tfds.builder_from_directory(os.fspath(folder)).info
-    except (ValueError, json_format.ParseError) as error:
-        raise UserError(
-            f"--dataset {path}: its dataset_info.json or features.json is not whole; delete the "
-            f"folder and prepare it again"
-        ) from error
-    metadata = info.metadata or {}
-    if "tag_counts" not in metadata:
-        raise UserError(f"--dataset {path}: a TFDS data set, but not one with log-mels and tags")
-    return PreparedSet(
-        path=os.fspath(folder),
-        name=info.full_name.removesuffix(f"/{info.version}"),
-        tag_names=tuple(metadata["tag_names"]),
-        tag_categories=tuple(metadata["tag_categories"]),
-        mel=from_mapping(MelConfig, metadata["mel"]),
-        n_examples={name: split.num_examples for name, split in info.splits.items()},
-        tag_counts={name: tuple(counts) for name, counts in metadata["tag_counts"].items()},
-        n_rejected=metadata["n_rejected"],
-        tracks_digest=metadata.get("tracks_digest"),
-    )
+    return PreparedSet(path=os.fspath(folder), **read_description(folder))
 
 
 def builder_class(name: str) -> "type[RecordsBuilder]":
@@ -263,7 +242,7 @@ def prepare(
     """
     if config.dataset not in BUILDERS:
         return open_set(config.dataset)
-    from crnn_jax.datasets.records import is_whole
+    from crnn_jax.datasets.description import is_whole
 
     builder = builder_class(config.dataset)(config, engine=engine, report=report)
     if not is_whole(builder.data_path):

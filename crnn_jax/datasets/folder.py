@@ -15,7 +15,8 @@ from jaxtyping import Float
 
 from crnn_jax import audio
 from crnn_jax.config import DataConfig
-from crnn_jax.datasets.records import SPLITS, Collection, RecordsBuilder, Track
+from crnn_jax.datasets.description import SPLITS
+from crnn_jax.datasets.records import Collection, RecordsBuilder, Track
 from crnn_jax.errors import UserError
 from crnn_jax.locks import on_disk
 

@@ -5,8 +5,9 @@ from etils import epath
 from jaxtyping import Bool
 
 from crnn_jax.config import DataConfig
+from crnn_jax.datasets.description import SPLITS
 from crnn_jax.datasets.published import PublishedCollection, find_folder, read_text
-from crnn_jax.datasets.records import SPLITS, Collection, Track
+from crnn_jax.datasets.records import Collection, Track
 from crnn_jax.errors import UserError
 
 # In the order of the columns of the split's *_y.npy, with what each is about. The paper speaks of

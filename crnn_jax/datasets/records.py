@@ -36,12 +36,19 @@ from tensorflow_datasets.core import dataset_builder, example_serializer
 
 from crnn_jax import audio
 from crnn_jax.config import DataConfig, MelConfig
+from crnn_jax.datasets.description import (
+    DESCRIPTION,
+    FILE_FORMAT,
+    REJECTED,
+    features,
+    is_whole,
+    read_description,
+)
 from crnn_jax.errors import DISK_ERRORS, UserError
 from crnn_jax.files import put_in_place, write_file
 from crnn_jax.locks import lock, on_disk
 from crnn_jax.user_text import csv_text
 
-SPLITS = ("train", "valid", "test")
 # Tracks of one shard. A shard is what an interruption can lose and what a process takes at a
 # time: 256 clips are 67 MB and some ten seconds of decoding. Small collections are cut into about
 # 32 shards, so that all cores have work to the end.
@@ -50,8 +57,6 @@ SMALLEST_SHARD = 8
 SHARDS_OF_A_SMALL_SET = 32
 # Of the staging folder: what becomes the set's folder. Results of single shards are beside it.
 RECORDS = "records"
-# TFDS's name.
-DESCRIPTION = "dataset_info.json"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -117,21 +122,6 @@ class ShardResult:
 
 # Makes all shards of the tasks and gives their results as they come, in any order.
 Engine = Callable[[Sequence[ShardTask]], Iterator[ShardResult]]
-
-
-def features(mel: MelConfig, n_tags: int) -> tfds.features.FeaturesDict:
-    """What is stored of a clip.
-
-    float16 keeps a log-mel in dB to 0.03 dB, at half the size.
-    """
-    shape = (mel.n_mels, mel.frames)
-    return tfds.features.FeaturesDict(
-        {
-            "log_mel": tfds.features.Tensor(shape=shape, dtype=np.float16, encoding="bytes"),
-            "tags": tfds.features.Tensor(shape=(n_tags,), dtype=np.uint8, encoding="bytes"),
-            "track_id": tfds.features.Text(),
-        }
-    )
 
 
 def make_shard(task: ShardTask) -> ShardResult:
@@ -323,8 +313,15 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             config=tfds.core.BuilderConfig(
                 name=variant + _mel_suffix(config.mel), version=self.VERSION
             ),
-            file_format="array_record",
+            file_format=FILE_FORMAT,
         )
+
+    def _build_data_dir(self, given_data_dir: str | None) -> tuple[str, str]:
+        # TFDS reads what is there right after this.
+        root, folder = super()._build_data_dir(given_data_dir)
+        if is_whole(epath.Path(folder)):
+            read_description(epath.Path(folder))
+        return root, folder
 
     @classmethod
     @abc.abstractmethod
@@ -433,7 +430,7 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
     def _finish(self, records: epath.Path, in_order: Sequence[ShardResult]) -> None:
         """Give the shards their final names, and write what is known of the set beside them."""
         rejected = [row for result in in_order for row in result.rejected]
-        write_rejected(records / "rejected.csv", rejected)
+        write_rejected(records / REJECTED, rejected)
         n_tracks = sum(map(len, self._collection.splits.values()))
         _check_rejected(rejected, n_tracks, self.config, records)
 
@@ -519,11 +516,6 @@ def _digest_of(collection: Collection) -> str:
         # The audio's place is not part of it: it may be moved.
         digest.update(repr((split, [(track.track_id, track.tags) for track in tracks])).encode())
     return digest.hexdigest()[:12]
-
-
-def is_whole(folder: epath.Path) -> bool:
-    """Whether a folder has a finished set: its description is the last thing that comes there."""
-    return (folder / DESCRIPTION).exists()
 
 
 def _move(records: epath.Path, folder: epath.Path) -> None:
