@@ -6,10 +6,11 @@ All machines of the cluster see the sweep's folder and the data under the same p
 
 import json
 import logging
+import math
 import os
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,13 @@ from crnn_jax.sweep import Cell, Executor, Job, Outcome, Watcher, attempt
 # Times that a cell is given to another worker. Machines that are taken away at any time (spot,
 # preemptible) may do so often in a long run, and none of it is lost.
 WORKERS_LOST = 20
+# What a cluster may have that JAX computes on.
+ACCELERATORS = ("GPU", "TPU")
+# What limits JAX to a part of a GPU's memory, of which it takes 0.75 at once otherwise: the name,
+# and its old one, which JAX refuses beside it.
+MEMORY_FRACTION = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
+# Of its part of a GPU, what JAX gets; the rest is for CUDA's own state in each process.
+JAX_PART = 0.9
 # How long a cell's lock may outlive the machine that had it, in s: on a shared disk, until the
 # server counts that machine as gone (90 s is usual).
 LOCK_LEFT_S = 180
@@ -69,11 +77,64 @@ def _resources_of(text: str) -> dict[str, float]:
     except (ValueError, TypeError) as error:
         raise UserError(f"--resources {text}: not a JSON object; {mend}") from error
     for name, amount in wanted.items():
-        if isinstance(amount, bool) or not isinstance(amount, int | float) or amount < 0:
+        is_number = isinstance(amount, int | float) and not isinstance(amount, bool)
+        if not (is_number and 0 <= amount < math.inf):
             raise UserError(f"--resources {text}: {name} is not a number of 0 or more; {mend}")
+        if name in ACCELERATORS and amount > 1 and amount % 1:
+            raise UserError(f"--resources {text}: more than one {name}, but not whole; {mend}")
+        if amount != round(amount, 4):
+            raise UserError(f"--resources {text}: {name} has more than four decimals; {mend}")
         if name in ("cpu", "gpu", "memory", "object_store_memory"):
             raise UserError(f"--resources {text}: `{name}` is no name of a resource; {mend}")
     return wanted
+
+
+def task_environment(
+    wanted: Mapping[str, float], there: Mapping[str, float], environment: Mapping[str, str]
+) -> dict[str, str]:
+    """Variables that keep JAX in a task to what the task has asked for.
+
+    Ray shows a task the GPUs that it has asked for, but all of them to one that has asked for
+    none; and JAX takes three quarters of a GPU's memory whatever part of it is the task's.
+
+    Parameters
+    ----------
+    wanted, there
+        Resources of a task and of the whole cluster.
+    environment
+        The command's variables. What is set there is the tasks', too.
+    """
+    gpus = wanted.get("GPU", 0)
+    names: tuple[str, ...]
+    if 0 < gpus < 1:
+        names, value = MEMORY_FRACTION, f"{JAX_PART * gpus:g}"
+    elif gpus or wanted.get("TPU") or not any(there.get(name) for name in ACCELERATORS):
+        return {}
+    else:
+        names, value = ("JAX_PLATFORMS",), "cpu"
+    chosen = {name: environment[name] for name in names if name in environment}
+    return chosen or {names[0]: value}
+
+
+def as_task(
+    function: Callable[..., Any],
+    wanted: Mapping[str, float],
+    there: Mapping[str, float],
+    environment: Mapping[str, str],
+) -> Any:
+    """A function as a Ray task (see `task_environment`)."""
+    import ray
+
+    variables = task_environment(wanted, there, environment)
+    return ray.remote(
+        num_cpus=wanted.get("CPU", 1),
+        num_gpus=wanted.get("GPU", 0),
+        resources={name: wanted[name] for name in wanted if name not in ("CPU", "GPU")},
+        runtime_env={"env_vars": variables} if variables else {},
+        max_retries=WORKERS_LOST,
+        # A process a cell: JAX keeps a GPU's memory as long as its process lives.
+        max_calls=1,
+    )(function)
 
 
 def on_ray(cluster: ClusterConfig) -> Executor:
@@ -102,10 +163,11 @@ def on_ray(cluster: ClusterConfig) -> Executor:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
-    except (ConnectionError, ValueError) as error:
-        words = str(error).partition("\n")[0]
+    except (ConnectionError, ValueError, ray.exceptions.AuthenticationError) as error:
+        words = str(error).partition("\n")[0].partition(". ")[0]
         raise UserError(
-            f"--address {cluster.address}: no Ray cluster there ({words}); give HOST:PORT"
+            f"--address {cluster.address}: no Ray cluster there ({words}); give HOST:PORT, and, to "
+            f"one that has a token, RAY_AUTH_MODE=token and that token in ~/.ray/auth_token"
         ) from error
     there = ray.cluster_resources()
     for name, amount in wanted.items():
@@ -115,14 +177,16 @@ def on_ray(cluster: ClusterConfig) -> Executor:
                 f"{there.get(name, 0):g}; the cells wait until a machine with them joins",
                 stacklevel=2,
             )
-    task = ray.remote(
-        num_cpus=wanted.pop("CPU", 1),
-        num_gpus=wanted.pop("GPU", 0),
-        resources=wanted,
-        max_retries=WORKERS_LOST,
-        # A process a cell: JAX keeps a GPU's memory as long as its process lives.
-        max_calls=1,
-    )(run_remotely)
+    if not any(name in wanted for name in ACCELERATORS):
+        for name in ACCELERATORS:
+            if there.get(name):
+                warnings.warn(
+                    f"--resources: a cell asks for no {name}, of which the cluster has "
+                    f"{there[name]:g}, and is trained on a CPU; "
+                    f'give --resources \'{{"CPU": 1, "{name}": 1}}\'',
+                    stacklevel=2,
+                )
+    task = as_task(run_remotely, wanted, there, os.environ)
     compiled = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
 
     def execute(jobs: Sequence[Job], watcher: Watcher) -> Iterator[tuple[Job, Outcome]]:
