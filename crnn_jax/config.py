@@ -356,6 +356,9 @@ class ClusterConfig:
         How many processes there are.
     process_id
         Which one this is, from 0.
+    local_device_ids
+        Which GPUs of its machine this process computes on, from 0. If not given, all that it sees;
+        under Slurm and Open MPI only the one with the process's number on its machine.
     heartbeat_seconds
         The others end when one has not been heard of for this long, in s. Short enough that nobody
         waits for a dead process, long enough for a busy one.
@@ -368,11 +371,21 @@ class ClusterConfig:
     coordinator_address: str | None = None
     num_processes: int | None = None
     process_id: int | None = None
+    local_device_ids: tuple[int, ...] | None = None
     heartbeat_seconds: int = 60
 
     def __post_init__(self) -> None:
         _check(self, "num_processes", "heartbeat_seconds")
         _check(self, "process_id", or_zero=True)
+        if (ids := self.local_device_ids) is not None:
+            said = f"--local-device-ids {' '.join(map(str, ids))}".rstrip()
+            if not ids or min(ids) < 0 or len(set(ids)) < len(ids):
+                raise UserError(f"{said}: give numbers from 0, each once, such as 0 1")
+            if not self.several_processes:
+                raise UserError(
+                    f"{said}: for one of several processes (--distributed, "
+                    f"--coordinator-address); alone, CUDA_VISIBLE_DEVICES={','.join(map(str, ids))}"
+                )
         if self.executor == "ray" and self.several_processes:
             raise UserError(
                 "--executor ray: trains each cell in one process; leave out --distributed, "

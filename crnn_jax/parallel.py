@@ -8,6 +8,7 @@ shard_map since JAX 0.8, and its authors ask new code to call those).
 import contextlib
 import os
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,9 +79,10 @@ def join_processes(cluster: ClusterConfig) -> None:
     Raises
     ------
     UserError
-        If the flags, or what started the processes, do not say which processes there are.
+        If the flags, or what started the processes, do not say which processes there are, or if
+        they have not equally many devices.
     """
-    address = cluster.coordinator_address
+    address, ids = cluster.coordinator_address, cluster.local_device_ids
     if address is not None and not address.rpartition(":")[2].isdigit():
         raise UserError(f"--coordinator-address {address}: no port; give HOST:PORT")
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -91,6 +93,7 @@ def join_processes(cluster: ClusterConfig) -> None:
             coordinator_address=cluster.coordinator_address,
             num_processes=cluster.num_processes,
             process_id=cluster.process_id,
+            local_device_ids=None if ids is None else list(ids),
             initialization_timeout=START_S,
             shutdown_timeout_seconds=END_S,
             heartbeat_timeout_seconds=cluster.heartbeat_seconds,
@@ -100,6 +103,15 @@ def join_processes(cluster: ClusterConfig) -> None:
             f"--distributed: {error} Give --coordinator-address HOST:PORT, --num-processes and "
             f"--process-id, or start the processes with Slurm, Open MPI or Kubernetes"
         ) from error
+    # Each process reads an equal part of every batch, for the devices that it has.
+    counts = Counter(device.process_index for device in jax.devices())
+    if len(set(counts.values())) > 1:
+        each = ", ".join(str(counts[process]) for process in sorted(counts))
+        # All of them find that out: they wait for each other, and none dies of another's end.
+        jax.distributed.shutdown()
+        raise UserError(
+            f"--local-device-ids: the processes have {each} devices; give them equally many"
+        )
 
 
 def batch_mesh() -> Mesh:

@@ -1,12 +1,11 @@
 """Two processes that train together are one with two devices; the death of one is told."""
 
 import signal
-import socket
 import time
 
 import pytest
 
-from tests.commands import CELL, finish, history, kill, numbers, snapshots, wait_until
+from tests.commands import CELL, finish, free_port, history, kill, numbers, snapshots, wait_until
 
 # Several processes that wait for each other take minutes: `make test-cluster`.
 pytestmark = pytest.mark.cluster
@@ -14,16 +13,13 @@ pytestmark = pytest.mark.cluster
 TWO = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def start_two(commands, out):
+def start_two(commands, out, environments=({}, {})):
     address = f"127.0.0.1:{free_port()}"
     flags = ("--coordinator-address", address, "--num-processes", 2, "--heartbeat-seconds", 20)
-    return [commands.start(out, *flags, "--process-id", process) for process in range(2)]
+    return [
+        commands.start(out, *flags, "--process-id", process, environment=environment)
+        for process, environment in enumerate(environments)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +68,16 @@ def test_one_of_two_is_terminated_and_both_stop(commands, one_process, tmp_path)
     assert [finish(process)[0] for process in (first, second)] == [143, 143]
     assert [finish(process)[0] for process in start_two(commands, tmp_path)] == [0, 0]
     check_same(tmp_path / CELL, one_process)
+
+
+def test_processes_with_different_numbers_of_devices(commands, tmp_path):
+    for process in start_two(commands, tmp_path, ({}, TWO)):
+        code, _, err = finish(process)
+        assert code == 2
+        assert err == (
+            "crnn-jax: --local-device-ids: the processes have 1, 2 devices; give them equally "
+            "many\n"
+        )
 
 
 def test_processes_that_nothing_names(commands, tmp_path):
