@@ -30,9 +30,7 @@ EIGHT_GPUS = AbstractMesh(
 
 @functools.cache
 def traced(arch, precision, matmul_precision="float32"):
-    config = ModelConfig(
-        arch, WIDTHS[arch], precision=precision, matmul_precision=matmul_precision
-    )
+    config = ModelConfig(arch, WIDTHS[arch], precision=precision, matmul_precision=matmul_precision)
     optimizer, model = optax.adam(1e-3), build(config, parallel.AXIS)
     state = jax.eval_shape(lambda: initial_state(build(config), optimizer, 0, 96, 1366))
     step = parallel.split_over(
