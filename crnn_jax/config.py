@@ -106,7 +106,7 @@ class DataConfig:
     Attributes
     ----------
     dataset
-        Name of a builder in ``crnn_jax.datasets.BUILDERS``, or the folder of a prepared set.
+        Name of a builder in ``crnn_jax.data.prepared.BUILDERS``, or the folder of a prepared set.
     data_dir
         Where prepared sets are kept.
     manual_dir

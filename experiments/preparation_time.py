@@ -24,9 +24,9 @@ import librosa
 import soundfile
 import tyro
 
-from crnn_jax import audio
+from crnn_jax.audio import decode as audio
 from crnn_jax.config import DataConfig, MelConfig
-from crnn_jax.datasets import prepare
+from crnn_jax.data.prepared import prepare
 
 MEL = MelConfig()
 

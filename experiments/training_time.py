@@ -19,10 +19,9 @@ from etils import epath
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
-from crnn_jax import runs
-from crnn_jax.benchmark import benchmark
+from crnn_jax.bench.run import benchmark
 from crnn_jax.config import PAPER_TARGETS, Architecture, BenchmarkConfig
-from crnn_jax.plots import (
+from crnn_jax.figures.plots import (
     ARCHITECTURE_LOOKS,
     COLUMN_WIDTH,
     new_figure,
@@ -30,6 +29,7 @@ from crnn_jax.plots import (
     style,
     write_figure,
 )
+from crnn_jax.study import runs
 
 ARCHS: tuple[Architecture, ...] = ("conv1d", "conv2d", "crnn")
 BATCHES = (8, 16)

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from crnn_jax.checkpoints import load_variables
 from crnn_jax.config import SweepConfig, TrainConfig
+from crnn_jax.train.checkpoints import load_variables
 
 # What `Commands` starts, for one seed.
 STUDY = SweepConfig(
@@ -58,7 +58,7 @@ class Commands:
         """A sweep in a process group of its own."""
         environment = {**os.environ, "XDG_CACHE_HOME": str(self.caches), **(environment or {})}
         command = [
-            *(sys.executable, "-m", "crnn_jax.cli", "sweep", "--out", out, "--dataset"),
+            *(sys.executable, "-m", "crnn_jax.cli.main", "sweep", "--out", out, "--dataset"),
             *(self.dataset, "--archs", "conv1d", "--targets", 4000, "--epochs", 3),
             *("--batch-size", 8, "--clip-seconds", 2.5, "--checkpoint-seconds", 0),
             *("--seeds", *range(seeds), *flags),

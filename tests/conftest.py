@@ -12,11 +12,12 @@ import pytest
 from etils import epath
 from fsspec.implementations.local import LocalFileSystem
 
-from crnn_jax import cli, parallel
-from crnn_jax.budget import Budget
+from crnn_jax.cli import main as cli
 from crnn_jax.config import DataConfig, MelConfig, SweepConfig, TrainConfig
-from crnn_jax.datasets import PreparedSet, prepare
-from crnn_jax.sweep import Cell, sweep
+from crnn_jax.data.prepared import PreparedSet, prepare
+from crnn_jax.models.budget import Budget
+from crnn_jax.study.sweep import Cell, sweep
+from crnn_jax.train import parallel
 from tests.commands import Commands, finish
 
 

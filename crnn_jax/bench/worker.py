@@ -1,0 +1,302 @@
+"""One candidate of a benchmark, in a process of its own: requests and answers in lines of JSON.
+
+    python -m crnn_jax.bench.worker CANDIDATE
+
+It says what its library can compute on, is told what to build, says when that is ready, and then
+does what it is asked for.
+"""
+
+import contextlib
+import ctypes
+import functools
+import json
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import absl.logging
+import numpy as np
+
+from crnn_jax.errors import UserError
+
+# Of the float32 matrix product that the achieved rate is compared with: on an accelerator large
+# enough that the call takes none of the time.
+MATMUL_SIZE_CPU, MATMUL_SIZE_ACCELERATOR = 3000, 8192
+MATMUL_SECONDS = 1.0
+# Steps over which the waiting for input is averaged.
+INPUT_STEPS = 8
+
+
+class JaxNetwork:
+    """Ours, by the same compiled steps that training takes."""
+
+    @staticmethod
+    def devices() -> dict[str, Any]:
+        """What JAX computes on."""
+        import jax
+
+        device, count = jax.devices()[0], jax.device_count()
+        return {"platform": device.platform, "kind": device.device_kind, "count": count}
+
+    def __init__(self, setup: dict[str, Any]):
+        from crnn_jax.config import ModelConfig, TrainConfig
+        from crnn_jax.train import parallel
+        from crnn_jax.train.loop import compile_steps
+
+        self.config = TrainConfig(batch_size=setup["batch"], precision=setup["precision"])
+        model = ModelConfig(setup["arch"], tuple(setup["widths"]), precision=setup["precision"])
+        self.mesh = parallel.batch_mesh()
+        parallel.check_batch_size(setup["batch"], self.mesh, "--batch")
+        self.frames = setup["frames"]
+        self.compiled, self.state = compile_steps(model, self.config, 0, self.frames, self.mesh)
+        self.batch = parallel.put_batch(self.mesh, _random_batch(setup))
+        self.ready = {
+            "compile_s": self.compiled.compile_s,
+            "flops_per_sample": self.compiled.flops_per_sample,
+        }
+
+    def step(self) -> None:
+        self.train(self.batch)
+
+    def train(self, batch: Any) -> None:
+        """A training step on a batch, to its end."""
+        import jax
+
+        self.state, metrics = self.compiled.train(self.state, batch)
+        jax.block_until_ready(metrics)
+
+    def forward(self) -> None:
+        import jax
+
+        logits = self.compiled.evaluate(self.state.variables, self.batch["log_mel"])
+        jax.block_until_ready(logits)
+
+    def input_wait(self) -> float:
+        """Seconds a step that training from disk waits for its batch."""
+        from crnn_jax.config import DataConfig, MelConfig
+        from crnn_jax.data.batches import training_batches
+        from crnn_jax.data.prepared import prepare
+        from crnn_jax.train import parallel
+
+        mel = MelConfig()
+        seconds = (self.frames - 1) * mel.hop_length / mel.sample_rate
+        # Two epochs' worth, so that the reader has to go round.
+        n_examples = (INPUT_STEPS * self.config.batch_size * 25) // (16 * 2) + 25
+        with tempfile.TemporaryDirectory() as folder:
+            data = prepare(
+                DataConfig(
+                    data_dir=folder, n_examples=n_examples, mel=MelConfig(clip_seconds=seconds)
+                )
+            )
+            n_tags = self.batch["tags"].shape[1]
+            waits = []
+            with contextlib.closing(training_batches(data, self.config, 0)) as reader:
+                for _ in range(INPUT_STEPS):
+                    start = time.perf_counter()
+                    log_mel = next(reader)["log_mel"]
+                    # The synthetic set has other tags than the network timed.
+                    tags = _tags(self.config.batch_size, n_tags)
+                    batch = parallel.put_batch(self.mesh, {"log_mel": log_mel, "tags": tags})
+                    waits.append(time.perf_counter() - start)
+                    self.train(batch)
+        # The first batch comes before there is anything to overlap with.
+        return statistics.fmean(waits[1:])
+
+    def peak_memory(self) -> int | None:
+        """Of the process on a CPU, else of the device that has taken the most; in bytes."""
+        import jax
+
+        if self.mesh.devices.flat[0].platform == "cpu":
+            return peak_memory()
+        stats = [device.memory_stats() for device in jax.local_devices()]
+        return max(
+            (of_device["peak_bytes_in_use"] for of_device in stats if of_device), default=None
+        )
+
+    def matmul_rate(self) -> float:
+        """GFLOP/s of a large float32 matrix product."""
+        import jax
+        import jax.numpy as jnp
+
+        on_cpu = jax.devices()[0].platform == "cpu"
+        size = MATMUL_SIZE_CPU if on_cpu else MATMUL_SIZE_ACCELERATOR
+        a = jnp.ones((size, size))
+        product = jax.jit(jnp.matmul)
+        jax.block_until_ready(product(a, a))  # compiles
+        seconds = _seconds(lambda: jax.block_until_ready(product(a, a)), MATMUL_SECONDS)
+        return 2 * size**3 / statistics.median(seconds) / 1e9
+
+
+class TorchNetwork:
+    """The twin in PyTorch, on the device that JAX computes on."""
+
+    @staticmethod
+    def devices() -> dict[str, Any]:
+        """Whether PyTorch has a GPU."""
+        import torch
+
+        return {"has_gpu": torch.cuda.is_available()}
+
+    def __init__(self, setup: dict[str, Any], *, channels_last: bool):
+        import torch
+
+        from crnn_jax.bench.torch_twins import Runner, build
+
+        torch.manual_seed(0)
+        device = setup["device"]
+        self.on_gpu = device == "cuda"
+        network = build(setup["arch"], setup["widths"], channels_last=channels_last, device=device)
+        self.runner = Runner(network)
+        batch = _random_batch(setup)
+        self.log_mel = torch.from_numpy(batch["log_mel"].astype(np.float32)).to(device)
+        self.tags = torch.from_numpy(batch["tags"].astype(np.float32)).to(device)
+        if setup["precision"] == "bfloat16":
+            autocast = functools.partial(torch.autocast, device, dtype=torch.bfloat16)
+        else:
+            autocast = functools.partial(torch.autocast, device, enabled=False)
+        self.autocast = autocast
+        self.ready: dict[str, Any] = {}
+        if self.on_gpu:
+            # As XLA does: TF32 in all products, and each convolution by the fastest of its kernels.
+            torch.set_float32_matmul_precision("high")
+            torch.backends.cudnn.allow_tf32 = True
+            torch.backends.cudnn.benchmark = True
+            # The kernels are chosen here. What their trials take is no part of a step's memory.
+            self.step()
+            self.forward()
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+
+    def step(self) -> None:
+        with self.autocast():
+            self.runner.train_step(self.log_mel, self.tags)
+        self.wait()
+
+    def forward(self) -> None:
+        with self.autocast():
+            self.runner.forward(self.log_mel)
+        self.wait()
+
+    def wait(self) -> None:
+        """Until the GPU has done what it was asked for: a call of PyTorch returns before that."""
+        import torch
+
+        if self.on_gpu:
+            torch.cuda.synchronize()
+
+    def peak_memory(self) -> int:
+        """Of the process on a CPU, else of its arrays on the GPU; in bytes."""
+        import torch
+
+        return torch.cuda.max_memory_allocated() if self.on_gpu else peak_memory()
+
+
+def _random_batch(setup: dict[str, Any]) -> dict[str, np.ndarray]:
+    """A batch of noise at the level of log-mels."""
+    rng = np.random.default_rng(0)
+    log_mel = rng.normal(-30, 15, (setup["batch"], 96, setup["frames"])).astype(np.float16)
+    return {"log_mel": log_mel, "tags": _tags(setup["batch"], 50)}
+
+
+def _tags(batch: int, n_tags: int) -> np.ndarray:
+    return (np.random.default_rng(1).random((batch, n_tags)) < 0.1).astype(np.uint8)
+
+
+def _seconds(call: Callable[[], object], turn: float) -> list[float]:
+    """Wall time of each of as many calls as it takes to fill a turn, one at least."""
+    seconds: list[float] = []
+    while sum(seconds) < turn:
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def answer(network: JaxNetwork | TorchNetwork, request: dict[str, Any]) -> dict[str, Any]:
+    """Do what a request asks for."""
+    match request["do"]:
+        case "step" | "forward" as what:
+            return {"seconds": _seconds(getattr(network, what), request["seconds"])}
+        case "memory":
+            return {"peak_memory_bytes": network.peak_memory()}
+        case "matmul" if isinstance(network, JaxNetwork):
+            return {"gflops": network.matmul_rate()}
+        case "input" if isinstance(network, JaxNetwork):
+            return {"input_wait_s": network.input_wait()}
+    raise ValueError(f"no such request: {request}")
+
+
+STATUS = Path("/proc/self/status")
+
+
+def forget_peak_memory() -> None:
+    """Begin the process's high-water mark anew (see proc(5)); only Linux can.
+
+    What compilation has freed is given back to the system first: it is no part of a step.
+    """
+    if STATUS.exists():
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory() -> int:
+    """The process's high-water mark, in bytes."""
+    if STATUS.exists():
+        (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    # Bytes on macOS.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+# What libraries say, none in a class that all of them have: XLA, PyTorch on a GPU and on a CPU.
+OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "out of memory", "can't allocate memory")
+
+
+def answers(candidate: str) -> Iterator[dict[str, Any]]:
+    """What is said before the first request, which is what to build, and to each."""
+    kind = JaxNetwork if candidate == "jax" else TorchNetwork
+    yield kind.devices()
+    requests = map(json.loads, sys.stdin)
+    if (setup := next(requests, None)) is None:
+        return
+    try:
+        network: JaxNetwork | TorchNetwork
+        if candidate == "jax":
+            network = JaxNetwork(setup)
+        else:
+            network = TorchNetwork(setup, channels_last=candidate == "torch channels_last")
+        forget_peak_memory()
+        # The first of each touches new memory, and makes PyTorch choose its kernels.
+        network.step()
+        network.forward()
+        yield network.ready
+        for request in requests:
+            yield answer(network, request)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
+            raise UserError(
+                f"--batch {setup['batch']}: out of memory; give a smaller one, or a shorter "
+                f"--clip-seconds"
+            ) from error
+        raise
+
+
+def main() -> None:
+    """Serve requests until standard input ends."""
+    # Whatever a library prints must not get between the answers.
+    out, sys.stdout = sys.stdout, sys.stderr
+    absl.logging.set_verbosity(absl.logging.ERROR)
+    try:
+        for said in answers(sys.argv[1]):
+            print(json.dumps(said), file=out, flush=True)
+    except UserError as error:
+        print(json.dumps({"user_error": str(error)}), file=out, flush=True)
+
+
+if __name__ == "__main__":
+    main()

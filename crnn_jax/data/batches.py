@@ -1,0 +1,207 @@
+"""From a prepared split to batches, with Grain.
+
+Random access all the way: a batch is a function of its number, so the whole state of an iterator
+is one number, whoever reads ahead, and any process can compute its own rows of any batch.
+"""
+
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Generator, Iterator
+from typing import Any, TypedDict
+
+import grain
+import numpy as np
+from absl import flags
+from jaxtyping import Float16, UInt8
+
+from crnn_jax.config import MelConfig, TrainConfig
+from crnn_jax.data.prepared import PreparedSet
+from crnn_jax.errors import UserError
+
+
+class Batch(TypedDict):
+    """What a step gets. The log-mel stays float16 until it is on the device: half the transfer."""
+
+    log_mel: Float16[np.ndarray, "batch mel frames"]
+    tags: UInt8[np.ndarray, "batch tags"]
+
+
+def frames_of(mel: MelConfig, clip_seconds: float | None) -> int:
+    """Frames of a training example: those of a clip, or of its centre of `clip_seconds`.
+
+    Raises
+    ------
+    UserError
+        If the stored clips are shorter than that, or it is too short for the networks.
+    """
+    shortest = SHORTEST_FRAMES * mel.hop_length / mel.sample_rate
+    if mel.frames < SHORTEST_FRAMES:
+        raise UserError(
+            f"--mel.clip-seconds {mel.clip_seconds:g}: the networks need {shortest:.2g} s; prepare "
+            f"the data set with that or more"
+        )
+    if clip_seconds is None:
+        return mel.frames
+    frames = 1 + round(clip_seconds * mel.sample_rate) // mel.hop_length
+    if not SHORTEST_FRAMES <= frames <= mel.frames:
+        raise UserError(
+            f"--clip-seconds {clip_seconds:g}: the prepared clips last {mel.clip_seconds:g} s and "
+            f"the networks need {shortest:.2g} s; give a value between"
+        )
+    return frames
+
+
+# Every architecture has at least one frame left after its poolings.
+SHORTEST_FRAMES = 96
+
+
+class CropAndStrip(grain.transforms.Map):
+    """Keep the centre frames of an example, and drop what a step does not need."""
+
+    def __init__(self, frames: int):
+        self.frames = frames
+
+    def map(self, element: dict[str, Any]) -> dict[str, Any]:
+        start = (element["log_mel"].shape[1] - self.frames) // 2
+        log_mel = element["log_mel"][:, start : start + self.frames]
+        return {"log_mel": log_mel, "tags": element["tags"]}
+
+
+def steps_of_epoch(data: PreparedSet, config: TrainConfig) -> int:
+    """Batches of one pass over the training split, whose last examples may not fill one.
+
+    Raises
+    ------
+    UserError
+        If the split does not fill one batch.
+    """
+    n_examples = _training_examples(data, config)
+    if n_examples < config.batch_size:
+        raise UserError(
+            f"--batch-size {config.batch_size}: the training split of {data.path} has "
+            f"{n_examples} examples; give at most that"
+        )
+    return n_examples // config.batch_size
+
+
+def _training_examples(data: PreparedSet, config: TrainConfig) -> int:
+    there = data.n_examples["train"]
+    return there if config.max_examples is None else min(config.max_examples, there)
+
+
+def training_batches(
+    data: PreparedSet,
+    config: TrainConfig,
+    seed: int,
+    *,
+    first: int = 0,
+    process: int = 0,
+    n_processes: int = 1,
+) -> Generator[Batch, None, None]:
+    """The batches of the shuffled training split without end, from number `first` on.
+
+    Every epoch has its own order, determined by the seed; the examples that do not fill the last
+    batch of an epoch are left out of that epoch. With several processes each gets its own rows of
+    every batch: together they see what one process would.
+
+    To be closed at the end: threads or processes read ahead.
+    """
+    rows = config.batch_size // n_processes
+    batches = (
+        grain.MapDataset.source(data.source("train"))
+        .slice(slice(_training_examples(data, config)))
+        .seed(seed)
+        .shuffle()
+        .map(CropAndStrip(frames_of(data.mel, config.clip_seconds)))
+        .batch(rows, drop_remainder=True)
+        .slice(slice(process, steps_of_epoch(data, config) * n_processes, n_processes))
+        .repeat()
+        .slice(slice(first, None))
+    )
+    return _read_ahead(batches, config.read_threads, config.read_workers)
+
+
+def evaluation_batches(
+    data: PreparedSet, split: str, config: TrainConfig, *, process: int = 0, n_processes: int = 1
+) -> Generator[Batch, None, None]:
+    """One pass over a split in its stored order; the last batch is as short as it comes.
+
+    With several processes each gets its own rows of every batch. Read by threads alone: a pass is
+    too short for processes to be started. To be closed at the end.
+    """
+    rows = config.batch_size // n_processes
+    batches = (
+        grain.MapDataset.source(data.source(split))
+        .map(CropAndStrip(frames_of(data.mel, config.clip_seconds)))
+        .batch(rows)
+        .slice(slice(process, None, n_processes))
+    )
+    return _read_ahead(batches, config.read_threads, workers=0)
+
+
+def _read_ahead(
+    batches: grain.MapDataset, threads: int, workers: int
+) -> Generator[Batch, None, None]:
+    """Elements in their order, read by threads: of this process, or of `workers` others."""
+    # Grain's own default reads 500 elements ahead: batches here, and gigabytes.
+    ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    reader = batches.to_iter_dataset(ahead)
+    if not workers:
+        with contextlib.closing(iter(reader)) as iterator:
+            yield from iterator
+        return
+    # Grain asks for the value of one of its flags, and crnn_jax has no use for absl's.
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    options = grain.MultiprocessingOptions(workers)
+    with contextlib.closing(iter(reader.mp_prefetch(options, follow_parent))) as iterator:
+        # Before the signals are masked, all that starts other processes but for the workers.
+        iterator.get_state()
+        with _signals_wait():
+            iterator.start_prefetch()
+        try:
+            yield from map(_out_of_shared_memory, iterator)
+        except RuntimeError as error:
+            # Grain has no class of its own for it.
+            if "Worker process was terminated" not in str(error):
+                raise
+            raise UserError(
+                f"--read-workers {workers}: a process that reads ahead was killed, most likely for "
+                f"want of memory or of room in /dev/shm; give fewer, or a smaller --batch-size: "
+                f"the same command goes on where it was"
+            ) from error
+
+
+def _out_of_shared_memory(batch: Batch) -> Batch:
+    """A copy: JAX may keep what it is given, and the room that workers share is small."""
+    return Batch(log_mel=np.array(batch["log_mel"]), tags=np.array(batch["tags"]))
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait: in this thread for the while, in what it starts for good.
+
+    Both may be sent to a whole group of processes (by a terminal, by Slurm); workers end when this
+    process has closed its reader.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def follow_parent(worker: int, n_workers: int) -> None:
+    """In a worker: end when the parent is gone, however it went."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,559 @@
+"""What the builders share: from a list of tracks to a prepared TFDS data set.
+
+A builder says which tracks there are (`RecordsBuilder.collection`) and how one becomes a clip
+(`RecordsBuilder.read_track`). The rest is here, once for all of them. A split is cut into shards
+of consecutive tracks; each shard is made by one call of `make_shard`, in a process of its own, and
+is either complete on disk or not there. So preparation uses all cores, needs the memory of one
+clip a process, can be interrupted at any moment and started again with one shard a process lost at
+most, and the finished set does not depend on how many processes made it or how often it was
+interrupted.
+"""
+
+import abc
+import concurrent.futures
+import concurrent.futures.process
+import contextlib
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import tempfile
+import threading
+import uuid
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
+from etils import epath
+from jaxtyping import Float
+from tensorflow_datasets.core import dataset_builder, example_serializer
+
+from crnn_jax.audio import decode as audio
+from crnn_jax.config import DataConfig, MelConfig
+from crnn_jax.data.description import (
+    DESCRIPTION,
+    FILE_FORMAT,
+    REJECTED,
+    features,
+    is_whole,
+    read_description,
+)
+from crnn_jax.errors import DISK_ERRORS, UserError
+from crnn_jax.files import put_in_place, write_file
+from crnn_jax.locks import lock, on_disk
+from crnn_jax.user_text import csv_text
+
+# Tracks of one shard. A shard is what an interruption can lose and what a process takes at a
+# time: 256 clips are 67 MB and some ten seconds of decoding. Small collections are cut into about
+# 32 shards, so that all cores have work to the end.
+LARGEST_SHARD = 256
+SMALLEST_SHARD = 8
+SHARDS_OF_A_SMALL_SET = 32
+# Of the staging folder: what becomes the set's folder. Results of single shards are beside it.
+RECORDS = "records"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Track:
+    """One clip to be: its name, where it comes from, and its tags as column numbers."""
+
+    track_id: str
+    source: str
+    tags: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Collection:
+    """All that preparation must know of a collection.
+
+    Attributes
+    ----------
+    tag_names, tag_categories
+        The columns, and what each is about (genre, mood, instrument, era, …).
+    splits
+        Tracks of each split, in the order in which they are stored.
+    """
+
+    tag_names: tuple[str, ...]
+    tag_categories: tuple[str, ...]
+    splits: Mapping[str, Sequence[Track]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rejected:
+    """A file that could not be used, and why: a row of ``rejected.csv``."""
+
+    split: str
+    track_id: str
+    path: str
+    reason: str
+    message: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardTask:
+    """A shard to be made: all that a process, on this machine or another, must be told."""
+
+    read: Callable[[Track], Float[np.ndarray, "samples"]]
+    mel: MelConfig
+    n_tags: int
+    split: str
+    tracks: tuple[Track, ...]
+    path: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardResult:
+    """What is known of a finished shard."""
+
+    split: str
+    path: str
+    n_examples: int
+    n_bytes: int
+    tag_counts: tuple[int, ...]
+    rejected: tuple[Rejected, ...]
+
+
+# Makes all shards of the tasks and gives their results as they come, in any order.
+Engine = Callable[[Sequence[ShardTask]], Iterator[ShardResult]]
+
+
+def make_shard(task: ShardTask) -> ShardResult:
+    """Decode the tracks of a shard and write their records; unusable tracks are left out.
+
+    The record file and then its result are put in place when they are complete and on the disk, so
+    a shard with a result is whole. A shard that is there already is not made again.
+    """
+    path = epath.Path(task.path)
+    finished = finished_shard(path)
+    if finished is not None and not _usable_by_now(task, finished):
+        return finished
+    # A cluster may give one shard to two machines at once: the last one replaces the same bytes.
+    temporary = _result_path(path).with_suffix(f".{uuid.uuid4().hex}.tmp")
+    try:
+        if "://" not in task.path:
+            with _disk_errors(temporary):
+                result = _write_records(task, temporary)
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                # ArrayRecord writes local files only.
+                written = epath.Path(folder) / path.name
+                with _disk_errors(written):
+                    result = _write_records(task, written)
+                written.copy(temporary)
+        put_in_place(temporary, path)
+        write_file(_result_path(path), json.dumps(dataclasses.asdict(result)).encode())
+    finally:
+        # There only if something failed.
+        temporary.unlink(missing_ok=True)
+    return result
+
+
+@contextlib.contextmanager
+def _disk_errors(path: epath.Path) -> Iterator[None]:
+    """Raise as `OSError` what ArrayRecord passes on of the disk, in the system's words alone."""
+    try:
+        yield
+    except RuntimeError as error:
+        for code in DISK_ERRORS:
+            if os.strerror(code) in str(error):
+                raise OSError(code, os.strerror(code), os.fspath(path.parent)) from error
+        raise
+
+
+def _write_records(task: ShardTask, path: epath.Path) -> ShardResult:
+    shape = features(task.mel, task.n_tags)
+    serializer = example_serializer.ExampleSerializer(shape.get_serialized_info())
+    # One record a group: the order of reading is random.
+    writer = ArrayRecordWriter(os.fspath(path), "group_size:1")
+    n_examples, n_bytes = 0, 0
+    tag_counts = np.zeros(task.n_tags, int)
+    rejected = []
+    for track in task.tracks:
+        try:
+            clip = task.read(track)
+        except audio.AudioError as error:
+            rejected.append(
+                Rejected(task.split, track.track_id, track.source, error.reason, str(error))
+            )
+            continue
+        tags = np.zeros(task.n_tags, np.uint8)
+        tags[list(track.tags)] = 1
+        example = {
+            "log_mel": audio.log_mel(clip, task.mel).astype(np.float16),
+            "tags": tags,
+            "track_id": track.track_id,
+        }
+        # The fields of a record are a map, whose order changes from process to process otherwise.
+        record = serializer.get_tf_example(shape.encode_example(example)).SerializeToString(
+            deterministic=True
+        )
+        writer.write(record)
+        n_examples += 1
+        n_bytes += len(record)
+        tag_counts += tags
+    writer.close()
+    counts = tuple(int(count) for count in tag_counts)
+    return ShardResult(task.split, task.path, n_examples, n_bytes, counts, tuple(rejected))
+
+
+def finished_shard(path: epath.Path) -> ShardResult | None:
+    """What is known of a shard, or None if it is not there or not whole."""
+    result_path = _result_path(path)
+    return _result_from_json(result_path.read_text()) if result_path.exists() else None
+
+
+def _result_path(shard: epath.Path) -> epath.Path:
+    """Where the result of a shard is: beside the folder that is to become the set's."""
+    return shard.parent.parent / f"{shard.stem}.json"
+
+
+def _usable_by_now(task: ShardTask, finished: ShardResult) -> bool:
+    """Whether a file that was rejected in an earlier attempt has been mended since."""
+    rejected = {row.track_id for row in finished.rejected}
+    for track in task.tracks:
+        if track.track_id in rejected:
+            try:
+                task.read(track)
+            except audio.AudioError:
+                continue
+            return True
+    return False
+
+
+def _result_from_json(text: str) -> ShardResult:
+    values = json.loads(text)
+    values["tag_counts"] = tuple(values["tag_counts"])
+    values["rejected"] = tuple(Rejected(**rejected) for rejected in values["rejected"])
+    return ShardResult(**values)
+
+
+def local_engine(workers: int | None) -> Engine:
+    """Make shards in `workers` processes of this machine; None: one a core."""
+
+    def run(tasks: Sequence[ShardTask]) -> Iterator[ShardResult]:
+        n_workers = min(len(tasks), workers or len(os.sched_getaffinity(0)))
+        if n_workers == 1:
+            yield from map(make_shard, tasks)
+            return
+        # Not forked: the caller may hold locks of JAX's threads.
+        pool = concurrent.futures.ProcessPoolExecutor(
+            n_workers, multiprocessing.get_context("spawn"), initializer=_follow_the_parent
+        )
+        try:
+            futures = [pool.submit(make_shard, task) for task in tasks]
+            for future in concurrent.futures.as_completed(futures):
+                yield future.result()
+        except concurrent.futures.process.BrokenProcessPool as error:
+            raise UserError(
+                "prepare: a process that decodes was killed, most likely for want of memory; give "
+                "fewer --workers: the same command goes on where it was"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    return run
+
+
+def _follow_the_parent() -> None:
+    """Leave Ctrl-C to the parent, and end when the parent is gone, however it went."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """Base of the builders.
+
+    A subclass has a docstring that says where the set comes from, its licence, its size and the
+    layout it expects, and a class attribute `name`.
+
+    Parameters
+    ----------
+    config
+        Where the collection is, where the prepared set goes, and its log-mel.
+    engine
+        What makes the shards; None: processes of this machine.
+    report
+        Called with the number of tracks done and of all, whenever a shard is finished.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    # Nothing is downloaded. (Looking for checksums, TFDS 4.9.10 wants a package that it does not
+    # ask for: importlib_resources.)
+    url_infos = None
+
+    def __init__(
+        self,
+        config: DataConfig,
+        *,
+        engine: Engine | None = None,
+        report: Callable[[int, int], None] | None = None,
+    ):
+        self.config = config
+        self.engine = engine or local_engine(config.workers)
+        self.report = report or (lambda done, total: None)
+        self._collection: Collection = self.collection(config)
+        self.tracks_digest = _digest_of(self._collection)
+        variant = self.variant(config, self._collection)
+        super().__init__(
+            data_dir=config.data_dir,
+            config=tfds.core.BuilderConfig(
+                name=variant + _mel_suffix(config.mel), version=self.VERSION
+            ),
+            file_format=FILE_FORMAT,
+        )
+
+    def _build_data_dir(self, given_data_dir: str | None) -> tuple[str, str]:
+        # TFDS reads what is there right after this.
+        root, folder = super()._build_data_dir(given_data_dir)
+        if is_whole(epath.Path(folder)):
+            read_description(epath.Path(folder))
+        return root, folder
+
+    @classmethod
+    @abc.abstractmethod
+    def collection(cls, config: DataConfig) -> Collection:
+        """Tags and tracks, from the metadata alone.
+
+        Raises
+        ------
+        UserError
+            If a file of the expected layout is missing or is not what it should be.
+        """
+
+    @classmethod
+    @abc.abstractmethod
+    def variant(cls, config: DataConfig, collection: Collection) -> str:
+        """Folder name of this form of the set: two that differ must not share one."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def read_track(config: DataConfig, track: Track) -> Float[np.ndarray, "samples"]:
+        """The clip of one track.
+
+        Raises
+        ------
+        crnn_jax.audio.decode.AudioError
+            If it cannot be used.
+        """
+
+    def check_audio(self) -> None:
+        """Called before the first shard: raise a UserError if no audio is where it should be."""
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        metadata = {
+            "tag_names": self._collection.tag_names,
+            "tag_categories": self._collection.tag_categories,
+            "mel": dataclasses.asdict(self.config.mel),
+            "tracks_digest": self.tracks_digest,
+        }
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=self.__doc__,
+            features=features(self.config.mel, len(self._collection.tag_names)),
+            metadata=tfds.core.MetadataDict(metadata),
+            disable_shuffling=True,
+        )
+
+    def shard_tasks(self, folder: epath.Path) -> list[ShardTask]:
+        """The shards to be made in `folder`, in the order of the set."""
+        tasks = []
+        for split, tracks in self._collection.splits.items():
+            length = min(max(len(tracks) // SHARDS_OF_A_SMALL_SET, SMALLEST_SHARD), LARGEST_SHARD)
+            for number, start in enumerate(range(0, len(tracks), length)):
+                tasks.append(
+                    ShardTask(
+                        read=_Reader(type(self), self.config),
+                        mel=self.config.mel,
+                        n_tags=len(self._collection.tag_names),
+                        split=split,
+                        tracks=tuple(tracks[start : start + length]),
+                        path=os.fspath(folder / f"{split}-{number:05d}.array_record"),
+                    )
+                )
+        return tasks
+
+    def download_and_prepare(self, **_: Any) -> None:
+        """Make the set, or go on with making it.
+
+        In place of TFDS's, which begins anew after an interruption. Everything is made in a
+        folder of a staging folder, which is renamed at the end: at any moment before, what is there
+        can be gone on with.
+
+        Raises
+        ------
+        UserError
+            If no audio is where it should be, or too many of the files cannot be used.
+        """
+        with _alone(self.data_path):
+            if not is_whole(self.data_path):
+                if self.data_path.exists() and on_disk(self.data_path):
+                    raise UserError(f"{self.data_path}: not a whole data set; delete it")
+                self._download_and_prepare(None)
+            # What an attempt has left that was killed at its very end.
+            if (staging := self._staging_folder()).exists():
+                staging.rmtree()
+
+    def _download_and_prepare(self, dl_manager: None, download_config: None = None) -> None:
+        self.check_audio()
+        records = self._staging_folder() / RECORDS
+        records.mkdir(parents=True, exist_ok=True)
+        tasks = self.shard_tasks(records)
+        results = self._make(tasks)
+        self._finish(records, [results[task.path] for task in tasks])
+        _move(records, self.data_path)
+
+    def _make(self, tasks: Sequence[ShardTask]) -> dict[str, ShardResult]:
+        """Make the shards that are not there; what is known of each, by its path."""
+        n_tracks = {task.path: len(task.tracks) for task in tasks}
+        results: dict[str, ShardResult] = {}
+        done = 0
+        for result in self.engine(tasks):
+            results[result.path] = result
+            done += n_tracks[result.path]
+            self.report(done, sum(n_tracks.values()))
+        return results
+
+    def _finish(self, records: epath.Path, in_order: Sequence[ShardResult]) -> None:
+        """Give the shards their final names, and write what is known of the set beside them."""
+        rejected = [row for result in in_order for row in result.rejected]
+        write_rejected(records / REJECTED, rejected)
+        n_tracks = sum(map(len, self._collection.splits.values()))
+        _check_rejected(rejected, n_tracks, self.config, records)
+
+        split_infos, tag_counts = [], {}
+        for split in self._collection.splits:
+            shards = [r for r in in_order if r.split == split and r.n_examples]
+            if not shards:
+                raise UserError(
+                    f"{self.config.dataset}: all files of the {split} split were rejected; "
+                    f"see {records / 'rejected.csv'}"
+                )
+            template = self._get_filename_template(split)
+            for number, shard in enumerate(shards):
+                made = epath.Path(shard.path)
+                name = template.sharded_filepath(shard_index=number, num_shards=len(shards)).name
+                # Not there: it had its final name when an earlier attempt was interrupted.
+                if made.exists():
+                    made.replace(records / name)
+            split_infos.append(
+                tfds.core.SplitInfo(
+                    name=split,
+                    shard_lengths=[shard.n_examples for shard in shards],
+                    num_bytes=sum(shard.n_bytes for shard in shards),
+                    filename_template=template,
+                )
+            )
+            tag_counts[split] = np.sum([shard.tag_counts for shard in shards], axis=0).tolist()
+        for shard in in_order:
+            # Of a shard whose files were all rejected.
+            epath.Path(shard.path).unlink(missing_ok=True)
+        self.info.metadata["tag_counts"] = tag_counts
+        self.info.metadata["n_rejected"] = len(rejected)
+        self.info.set_splits(tfds.core.splits.SplitDict(split_infos))
+        self.info.write_to_directory(records)
+
+    def _staging_folder(self) -> epath.Path:
+        """Where the shards of exactly this set wait until all are there."""
+        return self.data_path.with_name(f"{self.data_path.name}.preparing-{self.tracks_digest}")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    """`RecordsBuilder.read_track` of a builder's class: what a worker process gets of it."""
+
+    builder: type[RecordsBuilder]
+    config: DataConfig
+
+    def __call__(self, track: Track) -> Float[np.ndarray, "samples"]:
+        try:
+            return self.builder.read_track(self.config, track)
+        except audio.AudioError as error:
+            root = self.config.manual_dir
+            if error.reason == "missing" and root is not None and not epath.Path(root).exists():
+                raise UserError(
+                    f"--manual-dir {root}: not there any more, or not on this machine; mount it, "
+                    f"and give the command again, which goes on where it was"
+                ) from error
+            raise
+
+
+def lock_of(folder: epath.Path) -> epath.Path:
+    """The file that is locked by whoever makes a set's folder."""
+    return folder.with_name(f".{folder.name}.lock")
+
+
+@contextlib.contextmanager
+def _alone(folder: epath.Path) -> Iterator[None]:
+    """Let one process at a time make a set's folder; the others wait."""
+    path = lock_of(folder)
+    with lock(path, wait=False) as held:
+        if held:
+            yield
+            return
+    warnings.warn(f"{folder}: another process prepares this set; waiting for it", stacklevel=2)
+    with lock(path, wait=True):
+        yield
+
+
+def _digest_of(collection: Collection) -> str:
+    """Tells collections apart that have other tracks, tags or splits."""
+    digest = hashlib.sha256(repr(collection.tag_names).encode())
+    for split, tracks in collection.splits.items():
+        # The audio's place is not part of it: it may be moved.
+        digest.update(repr((split, [(track.track_id, track.tags) for track in tracks])).encode())
+    return digest.hexdigest()[:12]
+
+
+def _move(records: epath.Path, folder: epath.Path) -> None:
+    """Let a finished set be at its place: at once on a disk, its description last in a store."""
+    if on_disk(folder):
+        put_in_place(records, folder)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in sorted(records.iterdir(), key=lambda file: (file.name == DESCRIPTION, file.name)):
+        file.replace(folder / file.name)
+
+
+def _mel_suffix(mel: MelConfig) -> str:
+    """Tells sets with another log-mel than the paper's apart."""
+    if mel == MelConfig():
+        return ""
+    # As floats: 4 s and 4.0 s are the same length.
+    numbers = [float(value) for value in dataclasses.astuple(mel)]
+    digest = hashlib.sha256(repr(numbers).encode()).hexdigest()
+    return f"-{mel.clip_seconds:g}s-{digest[:6]}"
+
+
+def _check_rejected(
+    rejected: Sequence[Rejected], n_tracks: int, config: DataConfig, records: epath.Path
+) -> None:
+    share = len(rejected) / n_tracks
+    if share > config.max_rejected:
+        raise UserError(
+            f"{config.dataset}: {len(rejected)} of {n_tracks} files ({share:.1%}) cannot be used, "
+            f"more than --max-rejected {100 * config.max_rejected:g}%; they are listed in "
+            f"{records / 'rejected.csv'}. What is prepared is kept: mend the files, or give the "
+            f"command again with a higher --max-rejected"
+        )
+
+
+def write_rejected(path: epath.Path, rejected: Iterable[Rejected]) -> None:
+    """Write ``rejected.csv``: one row a file that was left out."""
+    columns = [field.name for field in dataclasses.fields(Rejected)]
+    text = csv_text([columns, *map(dataclasses.astuple, rejected)])
+    # A file's name may be bytes that are no text.
+    path.write_bytes(text.encode("utf-8", "backslashreplace"))

@@ -1,0 +1,86 @@
+"""Shards made on a cluster: the local engine's work as an Apache Beam pipeline."""
+
+import contextlib
+import io
+from collections.abc import Iterator, Sequence
+
+from etils import epath
+
+from crnn_jax.data.builder import Engine, ShardResult, ShardTask, finished_shard, make_shard
+from crnn_jax.errors import UserError
+
+
+def beam_engine(runner: str, options: Sequence[str] = ()) -> Engine:
+    """Make shards by a Beam pipeline, one element a shard.
+
+    The workers write into the data folder, so this must be the same folder on all of them and
+    here, and so must the collection's. What a worker returns is not used: a shard is finished
+    when its result is in the folder. So any runner will do, shards of an interrupted run are not
+    made again, and a runner may try a shard twice.
+
+    Parameters
+    ----------
+    runner
+        A runner's name, such as ``DirectRunner``, ``PortableRunner``, ``FlinkRunner``,
+        ``SparkRunner`` or ``DataflowRunner``.
+    options
+        Options of the pipeline and its runner, as ``name=value`` or ``name``, without dashes.
+
+    Raises
+    ------
+    UserError
+        If Beam is not installed, does not know the runner, cannot read the value of an option, if
+        the pipeline fails, or if the runner's workers do not write into this data folder.
+    """
+    try:
+        import apache_beam
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ImportError as error:
+        raise UserError(
+            f"--engine beam: needs Apache Beam ({error}); pip install 'crnn_jax[beam]'"
+        ) from error
+    from apache_beam.runners import create_runner
+
+    try:
+        chosen = create_runner(runner)
+    except (ValueError, ImportError) as error:
+        raise UserError(f"--runner {runner}: {' '.join(str(error).split())}") from error
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            parsed = PipelineOptions([f"--{option}" for option in options])
+            # Parses; which options the runner has, only the runner knows.
+            parsed.get_all_options()
+    except SystemExit as error:
+        words = said.getvalue().strip().rpartition("\n")[2]
+        raise UserError(f"--runner-options: {words}") from error
+
+    def run(tasks: Sequence[ShardTask]) -> Iterator[ShardResult]:
+        try:
+            with apache_beam.Pipeline(chosen, options=parsed) as pipeline:
+                _ = (
+                    pipeline
+                    | "Shards" >> apache_beam.Create(tasks)
+                    # Without it a runner may make them all in one process: they have one source.
+                    | "Spread" >> apache_beam.Reshuffle()
+                    | "Make" >> apache_beam.Map(_make)
+                )
+        except RuntimeError as error:
+            # A runner wraps what its workers raise, and tells of it at the end.
+            words = str(error).strip().rpartition("\n")[2]
+            raise UserError(f"--runner {runner}: {words}; give the command again") from error
+        for task in tasks:
+            result = finished_shard(epath.Path(task.path))
+            if result is None:
+                raise UserError(
+                    f"--runner {runner}: {task.path} is not here, though the pipeline has ended; "
+                    f"give a --data-dir that all workers share with this machine"
+                )
+            yield result
+
+    return run
+
+
+def _make(task: ShardTask) -> None:
+    make_shard(task)

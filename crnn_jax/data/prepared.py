@@ -1,0 +1,256 @@
+"""The data sets: one builder a file, and `BUILDERS`, the registry that names them.
+
+`prepare` makes a set if it is not there yet; `open_set` opens a prepared one.
+"""
+
+import bisect
+import collections
+import csv
+import dataclasses
+import errno
+import functools
+import importlib
+import io
+import itertools
+import os
+import re
+import resource
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from etils import epath
+
+from crnn_jax.config import DataConfig, MelConfig
+from crnn_jax.errors import UserError
+from crnn_jax.user_text import csv_field
+
+if TYPE_CHECKING:
+    from crnn_jax.data.builder import Engine, RecordsBuilder
+
+# Name → module and class: a command imports the one that it needs.
+BUILDERS = {
+    "synthetic": "crnn_jax.data.sets.synthetic:Synthetic",
+    "folder": "crnn_jax.data.sets.folder:Folder",
+    "msd": "crnn_jax.data.sets.msd:Msd",
+    "magnatagatune": "crnn_jax.data.sets.magnatagatune:MagnaTagATune",
+    "jamendo": "crnn_jax.data.sets.jamendo:Jamendo",
+}
+
+# Files that a process may have open beside the shards: libraries, pipes, a snapshot under way.
+OTHER_FILES = 256
+
+
+class Records(Sequence[dict[str, Any]]):
+    """Random access to the examples of a split.
+
+    The file of a shard is opened when the first of its examples is read, and stays open as long
+    as this object is there. In another process it begins with no file open.
+
+    Parameters
+    ----------
+    examples
+        TFDS's data source of the split.
+    shards
+        Files of the shards, in the order of the examples.
+    shard_lengths
+        Examples of each.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[dict[str, Any]],
+        shards: Sequence[str],
+        shard_lengths: Sequence[int],
+    ):
+        self._examples = examples
+        self.shards = tuple(shards)
+        self._ends = tuple(itertools.accumulate(shard_lengths))
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, place: int) -> dict[str, Any]:  # type: ignore[override]
+        place = range(len(self))[place]
+        try:
+            return self._examples[place]
+        # ArrayRecord's for a file that it cannot open or read, and TFDS's for a record of another
+        # form; an empty one stands for what is behind the end of a file that has been cut.
+        except (RuntimeError, ValueError, KeyError) as error:
+            shard = self.shards[bisect.bisect_right(self._ends, place)]
+            (words, *_) = re.split("[;\n]", str(error), maxsplit=1)
+            if os.strerror(errno.EMFILE) in words:
+                raise UserError(
+                    f"{shard}: too many files are open already; allow more (`ulimit -n`)"
+                ) from error
+            raise UserError(
+                f"{shard}: cannot be read ({words}); restore it, or delete its folder and prepare "
+                f"the set again"
+            ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedSet:
+    """A data set on disk, ready to be read.
+
+    Attributes
+    ----------
+    path
+        Its folder.
+    name
+        Builder and variant, such as ``folder/clips-1a2b3c4d``.
+    tag_names, tag_categories
+        The columns of the targets.
+    mel
+        The log-mel that is stored.
+    n_examples
+        Examples of each split.
+    tag_counts
+        Positive examples of each tag in each split.
+    n_rejected
+        Files that could not be used; ``rejected.csv`` in its folder lists them.
+    tracks_digest
+        Tells sets apart that were made of other lists of tracks.
+    """
+
+    path: str
+    name: str
+    tag_names: tuple[str, ...]
+    tag_categories: tuple[str, ...]
+    mel: MelConfig
+    n_examples: dict[str, int]
+    tag_counts: dict[str, tuple[int, ...]]
+    n_rejected: int
+    tracks_digest: str | None
+
+    def source(self, split: str) -> Records:
+        """Random access to a split: ``log_mel`` (mel × frames, float16 dB), ``tags``, ``track_id``.
+
+        It is the same object for all who ask: a shard's file is opened once, and closed when
+        neither this set nor its source is referred to any more.
+
+        Raises
+        ------
+        UserError
+            If there is no such split, the set is not on a local disk (ArrayRecord reads local
+            files only), or it has more shards than the process may have files open.
+        """
+        if split not in self._sources:
+            self._sources[split] = self._open(split)
+        return self._sources[split]
+
+    @functools.cached_property
+    def _sources(self) -> dict[str, Records]:
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process opens its own.
+        return {name: value for name, value in vars(self).items() if name != "_sources"}
+
+    def _open(self, split: str) -> Records:
+        import tensorflow_datasets as tfds
+
+        if "://" in self.path:
+            raise UserError(
+                f"{self.path}: not on a local disk; copy the folder to one, give the copy"
+            )
+        if split not in self.n_examples:
+            raise UserError(f"split `{split}`: {self.path} has {', '.join(self.n_examples)}")
+        builder = tfds.builder_from_directory(self.path)
+        shards = builder.info.splits[split].file_instructions
+        n_shards = len(shards) + sum(len(source.shards) for source in self._sources.values())
+        _allow_open_files(n_shards, self.path)
+        return Records(
+            builder.as_data_source(split),
+            [os.fspath(shard.filename) for shard in shards],
+            [shard.examples_in_shard for shard in shards],
+        )
+
+    def rejected_by_reason(self) -> dict[str, int]:
+        """How many files could not be used for which reason, the most frequent reason first."""
+        text = (epath.Path(self.path) / "rejected.csv").read_bytes().decode("utf-8")
+        rows = csv.DictReader(io.StringIO(text, newline=""))
+        return dict(collections.Counter(csv_field(row["reason"]) for row in rows).most_common())
+
+
+def _allow_open_files(n_shards: int, path: str) -> None:
+    """Let this process have all shards of a set open.
+
+    Raises
+    ------
+    UserError
+        If the system's limit for the process does not allow that.
+    """
+    needed = n_shards + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise UserError(
+            f"{path}: reading its {n_shards} shards takes up to {needed} open files, and this "
+            f"process may have {hard}; allow more (`ulimit -n {needed}`)"
+        )
+    # Not to the hard limit: where that is a billion, programs that go through all numbers stall.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def open_set(path: str | os.PathLike) -> PreparedSet:
+    """Open a prepared data set.
+
+    Raises
+    ------
+    UserError
+        If the folder is not a data set that this project has prepared.
+    """
+    from crnn_jax.data.description import is_whole, read_description
+
+    folder = epath.Path(path)
+    if not is_whole(folder):
+        raise UserError(
+            f"--dataset {path}: neither a prepared set's folder nor one of {', '.join(BUILDERS)}"
+        )
+    return PreparedSet(path=os.fspath(folder), **read_description(folder))
+
+
+def builder_class(name: str) -> "type[RecordsBuilder]":
+    """The builder of a name in `BUILDERS`."""
+    module, _, attribute = BUILDERS[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def prepare(
+    config: DataConfig,
+    *,
+    engine: "Engine | None" = None,
+    report: "Callable[[int, int], None] | None" = None,
+) -> PreparedSet:
+    """Open a data set, after making it if it is not there yet.
+
+    Parameters
+    ----------
+    config
+        Which, where from and where to.
+    engine
+        What makes the shards; None: processes of this machine.
+    report
+        Called with the number of tracks done so far and of all, whenever a shard is finished.
+
+    Raises
+    ------
+    UserError
+        If the name is unknown, the collection is not as expected, or too many of its files cannot
+        be used.
+    """
+    if config.dataset not in BUILDERS:
+        return open_set(config.dataset)
+    from crnn_jax.data.description import is_whole
+
+    builder = builder_class(config.dataset)(config, engine=engine, report=report)
+    if not is_whole(builder.data_path):
+        builder.download_and_prepare()
+    data = open_set(builder.data_path)
+    if data.tracks_digest != builder.tracks_digest:
+        raise UserError(
+            f"{data.path}: made of another list of tracks than there is now; delete it, or give "
+            f"another --data-dir"
+        )
+    return data

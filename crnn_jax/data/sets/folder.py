@@ -1,0 +1,228 @@
+"""Anyone's own music: a CSV beside audio files, or a tree of folders named by tags."""
+
+import csv
+import dataclasses
+import hashlib
+import io
+import os
+import posixpath
+from collections.abc import Callable, Hashable
+from pathlib import Path
+
+import numpy as np
+from etils import epath
+from jaxtyping import Float
+
+from crnn_jax.audio import decode as audio
+from crnn_jax.config import DataConfig
+from crnn_jax.data.builder import Collection, RecordsBuilder, Track
+from crnn_jax.data.description import SPLITS
+from crnn_jax.errors import UserError
+from crnn_jax.locks import on_disk
+
+# Shares of the splits where the CSV gives none, in percent: train, valid, test.
+HASHED_SHARES = (80, 10, 10)
+AUDIO_SUFFIXES = frozenset(
+    {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au"}
+)
+# Bytes of files of one name and size that are compared first: of different music they differ.
+BEGINNING = 2**16
+BLOCK = 2**20
+
+
+class Folder(RecordsBuilder):
+    """A collection of the user's own, given as ``--manual-dir``.
+
+    Either a CSV file, or a folder with one, with the columns ``path`` (from the CSV's folder),
+    ``tags`` (``|`` between several) and, where wanted, ``split`` (train, valid, test), ``track``
+    (clips of one track go into the same split) and further columns, which are not read. Or a tree
+    ``tag/file``, in which a file that stands under several tags, with the same name and the same
+    content, has all of them. Files that share a name only are different clips.
+
+    Without a ``split`` column, a track's split comes from a hash of its name (of a tree: of the
+    file's name without its folder): it stays the same when files are added. A tag may name its
+    category (``mood/happy``) for the per-tag figure.
+    """
+
+    name = "folder"
+
+    @classmethod
+    def collection(cls, config: DataConfig) -> Collection:
+        if config.manual_dir is None:
+            raise UserError("folder: --manual-dir is missing; give your collection's folder or CSV")
+        root = epath.Path(config.manual_dir)
+        if not root.exists():
+            raise UserError(f"--manual-dir {root}: no such file or folder")
+        table = _find_csv(root)
+        rows = _rows_of_tree(root) if table is None else _rows_of_csv(table)
+
+        names = sorted({tag for row in rows for tag in row.tags})
+        columns = {tag: column for column, tag in enumerate(names)}
+        splits: dict[str, list[Track]] = {split: [] for split in SPLITS}
+        for row in rows:
+            tags = tuple(sorted(columns[tag] for tag in row.tags))
+            splits[row.split].append(Track(row.path, os.fspath(row.file), tags))
+        for split, tracks in splits.items():
+            if not tracks:
+                raise UserError(
+                    f"{table or root}: the {split} split is empty; add files, or a `split` column "
+                    f"with all of {', '.join(SPLITS)}"
+                )
+        categories = tuple(tag.split("/")[0] if "/" in tag else "tag" for tag in names)
+        return Collection(tuple(names), categories, splits)
+
+    @classmethod
+    def variant(cls, config: DataConfig, collection: Collection) -> str:
+        assert config.manual_dir is not None
+        # A changed collection is another set: results must not mix the two.
+        content = [
+            (split, track.track_id, [collection.tag_names[tag] for tag in track.tags])
+            for split, tracks in collection.splits.items()
+            for track in tracks
+        ]
+        digest = hashlib.sha256(repr(content).encode()).hexdigest()[:8]
+        return f"{epath.Path(config.manual_dir).resolve().stem}-{digest}"
+
+    @staticmethod
+    def read_track(config: DataConfig, track: Track) -> Float[np.ndarray, "samples"]:
+        return audio.read_clip(track.source, config.mel)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    """One audio file: its path in the collection, and what is said of it."""
+
+    path: str
+    file: epath.Path
+    tags: frozenset[str]
+    split: str
+
+
+def _find_csv(root: epath.Path) -> epath.Path | None:
+    """The collection's CSV, or None for a tree."""
+    if root.is_file():
+        return root
+    tables = sorted(path for path in root.iterdir() if path.suffix == ".csv")
+    if len(tables) > 1:
+        names = ", ".join(path.name for path in tables)
+        raise UserError(f"--manual-dir {root}: several CSV files ({names}); give the path of one")
+    return tables[0] if tables else None
+
+
+def _rows_of_csv(table: epath.Path) -> list[_Row]:
+    try:
+        reader = csv.DictReader(io.StringIO(table.read_text(encoding="utf-8-sig"), newline=""))
+        rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{table}: not a CSV in UTF-8 ({error}); save it as one") from error
+    for column in ("path", "tags"):
+        if column not in (reader.fieldnames or ()):
+            raise UserError(
+                f"{table}: no column `{column}` in its first line; "
+                f"it must have `path` and `tags`, and may have `split` and `track`"
+            )
+    if not rows:
+        raise UserError(f"{table}: no rows; give a line for each audio file")
+
+    seen: dict[str, int] = {}
+    found = []
+    for line, row in enumerate(rows, start=2):
+        path, tags = row["path"], row["tags"]
+        if not path or tags is None:
+            raise UserError(f"{table}, row {line}: `path` or `tags` is missing; fill them in")
+        # Of one file spelt in two ways, one could be in training and the other in the test.
+        place = posixpath.normpath(path)
+        if place in seen:
+            raise UserError(f"{table}, row {line}: {path} stands in row {seen[place]} already")
+        seen[place] = line
+        split = row.get("split") or hashed_split(row.get("track") or path)
+        if split not in SPLITS:
+            raise UserError(f"{table}, row {line}: split `{split}` is none of {', '.join(SPLITS)}")
+        names = frozenset(tag.strip() for tag in tags.split("|")) - {""}
+        found.append(_Row(path, table.parent / path, names, split))
+    return found
+
+
+def _rows_of_tree(root: epath.Path) -> list[_Row]:
+    files_of: dict[str, list[epath.Path]] = {}
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        for file in sorted(folder.iterdir()):
+            if file.suffix.lower() in AUDIO_SUFFIXES:
+                files_of.setdefault(file.name, []).append(file)
+    if not files_of:
+        raise UserError(
+            f"--manual-dir {root}: neither a CSV file nor audio in folders named by tags; "
+            f"see the README on bringing your own data"
+        )
+    rows = []
+    for name, files in sorted(files_of.items()):
+        clips = _by_content(files)
+        for same in clips:
+            path = name if len(clips) == 1 else f"{same[0].parent.name}/{name}"
+            tags = frozenset(file.parent.name for file in same)
+            # By the name alone, whatever else has it: so a file that is added moves no other.
+            rows.append(_Row(path, same[0], tags, hashed_split(name)))
+    return rows
+
+
+def _by_content(files: list[epath.Path]) -> list[list[epath.Path]]:
+    """Put files with the same bytes together, in their order, without reading all of them."""
+    groups = [files]
+    # Each looks closer than the one before, at what that could not tell apart.
+    for look in (_size, _beginning, _digest):
+        groups = [part for group in groups for part in _divided(group, look)]
+    return sorted(groups)
+
+
+def _divided(
+    files: list[epath.Path], look: Callable[[epath.Path], Hashable]
+) -> list[list[epath.Path]]:
+    if len(files) == 1 or len({_seen(file, _place) for file in files}) == 1:
+        return [files]
+    parts: dict[Hashable, list[epath.Path]] = {}
+    for file in files:
+        parts.setdefault(_seen(file, look), []).append(file)
+    return list(parts.values())
+
+
+def _seen(file: epath.Path, look: Callable[[epath.Path], Hashable]) -> Hashable:
+    try:
+        return look(file)
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
+        # Like no other. As a clip it is rejected, with its reason.
+        return file
+
+
+def _place(file: epath.Path) -> Hashable:
+    """What links to one file have in common."""
+    if not on_disk(file):
+        return file
+    status = Path(file).stat()
+    return status.st_dev, status.st_ino
+
+
+def _size(file: epath.Path) -> int:
+    # epath's own asks for the owner's name, who may have none here.
+    return Path(file).stat().st_size if on_disk(file) else file.stat().length
+
+
+def _beginning(file: epath.Path) -> bytes:
+    with file.open("rb") as content:
+        return content.read(BEGINNING)
+
+
+def _digest(file: epath.Path) -> bytes:
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while block := content.read(BLOCK):
+            digest.update(block)
+    return digest.digest()
+
+
+def hashed_split(track: str) -> str:
+    """The split of a track, from its name alone."""
+    percent = int.from_bytes(hashlib.sha256(track.encode()).digest()[:8], "big") % 100
+    train, valid, _ = HASHED_SHARES
+    if percent < train:
+        return "train"
+    return "valid" if percent < train + valid else "test"

@@ -1,0 +1,211 @@
+"""Cells as tasks of a Ray cluster (docs.ray.io): one task a cell.
+
+A task whose worker is lost is given to another one, which goes on with the snapshots that it finds.
+All machines of the cluster see the sweep's folder and the data under the same paths.
+"""
+
+import json
+import logging
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from crnn_jax.config import ClusterConfig
+from crnn_jax.errors import UserError
+from crnn_jax.models.budget import Budget
+from crnn_jax.study import runs
+from crnn_jax.study.sweep import Cell, Executor, Job, Outcome, Watcher, attempt
+
+# Times that a cell is given to another worker. Machines that are taken away at any time (spot,
+# preemptible) may do so often in a long run, and none of it is lost.
+WORKERS_LOST = 20
+# What a cluster may have that JAX computes on.
+ACCELERATORS = ("GPU", "TPU")
+# What limits JAX to a part of a GPU's memory, of which it takes 0.75 at once otherwise: the name,
+# and its old one, which JAX refuses beside it.
+MEMORY_FRACTION = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
+# Of its part of a GPU, what JAX gets; the rest is for CUDA's own state in each process.
+JAX_PART = 0.9
+# How long a cell's lock may outlive the machine that had it, in s: on a shared disk, until the
+# server counts that machine as gone (90 s is usual).
+LOCK_LEFT_S = 180
+
+
+class _Unwatched:
+    """A watcher on a machine where nobody watches."""
+
+    def cell_started(self, cell: Cell, budget: Budget) -> None: ...
+    def cell_progress(self, cell: Cell, fraction: float, message: str) -> None: ...
+    def cell_finished(self, cell: Cell, result: dict[str, Any]) -> None: ...
+    def cell_skipped(self, cell: Cell) -> None: ...
+    def cell_failed(self, cell: Cell, error: str) -> None: ...
+    def cell_left(self, cell: Cell) -> None: ...
+
+
+def run_remotely(job: Job, folder: str, compiled: str | None) -> Outcome:
+    """Run a job in a Ray worker.
+
+    Parameters
+    ----------
+    job
+        What is run.
+    folder
+        Working folder of the command: what its relative paths start from.
+    compiled
+        Where compiled steps are kept, if they are.
+    """
+    from crnn_jax.train.parallel import keep_compiled
+
+    os.chdir(folder)
+    if compiled is not None:
+        keep_compiled(compiled)
+    deadline = time.monotonic() + LOCK_LEFT_S
+    while (outcome := attempt(job, _Unwatched())).kind == "held" and time.monotonic() < deadline:
+        time.sleep(1)
+    return outcome
+
+
+def _resources_of(text: str) -> dict[str, float]:
+    """What a task asks for, from its JSON."""
+    mend = 'give such as \'{"CPU": 2, "GPU": 1}\''
+    try:
+        wanted = dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"--resources {text}: not a JSON object; {mend}") from error
+    for name, amount in wanted.items():
+        is_number = isinstance(amount, int | float) and not isinstance(amount, bool)
+        if not (is_number and 0 <= amount < math.inf):
+            raise UserError(f"--resources {text}: {name} is not a number of 0 or more; {mend}")
+        if name in ACCELERATORS and amount > 1 and amount % 1:
+            raise UserError(f"--resources {text}: more than one {name}, but not whole; {mend}")
+        if amount != round(amount, 4):
+            raise UserError(f"--resources {text}: {name} has more than four decimals; {mend}")
+        if name in ("cpu", "gpu", "memory", "object_store_memory"):
+            raise UserError(f"--resources {text}: `{name}` is no name of a resource; {mend}")
+    return wanted
+
+
+def task_environment(
+    wanted: Mapping[str, float], there: Mapping[str, float], environment: Mapping[str, str]
+) -> dict[str, str]:
+    """Variables that keep JAX in a task to what the task has asked for.
+
+    Ray shows a task the GPUs that it has asked for, but all of them to one that has asked for
+    none; and JAX takes three quarters of a GPU's memory whatever part of it is the task's.
+
+    Parameters
+    ----------
+    wanted, there
+        Resources of a task and of the whole cluster.
+    environment
+        The command's variables. What is set there is the tasks', too.
+    """
+    gpus = wanted.get("GPU", 0)
+    names: tuple[str, ...]
+    if 0 < gpus < 1:
+        names, value = MEMORY_FRACTION, f"{JAX_PART * gpus:g}"
+    elif gpus or wanted.get("TPU") or not any(there.get(name) for name in ACCELERATORS):
+        return {}
+    else:
+        names, value = ("JAX_PLATFORMS",), "cpu"
+    chosen = {name: environment[name] for name in names if name in environment}
+    return chosen or {names[0]: value}
+
+
+def as_task(
+    function: Callable[..., Any],
+    wanted: Mapping[str, float],
+    there: Mapping[str, float],
+    environment: Mapping[str, str],
+) -> Any:
+    """A function as a Ray task (see `task_environment`)."""
+    import ray
+
+    variables = task_environment(wanted, there, environment)
+    return ray.remote(
+        num_cpus=wanted.get("CPU", 1),
+        num_gpus=wanted.get("GPU", 0),
+        resources={name: wanted[name] for name in wanted if name not in ("CPU", "GPU")},
+        runtime_env={"env_vars": variables} if variables else {},
+        max_retries=WORKERS_LOST,
+        # A process a cell: JAX keeps a GPU's memory as long as its process lives.
+        max_calls=1,
+    )(function)
+
+
+def on_ray(cluster: ClusterConfig) -> Executor:
+    """Connect to a Ray cluster, or start one on this machine, and run jobs there.
+
+    Raises
+    ------
+    UserError
+        If Ray is not installed, there is no cluster at the address, or the resources are not
+        a JSON object of numbers.
+    """
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise UserError("--executor ray: not installed; `pip install 'crnn_jax[ray]'`") from error
+    import jax
+
+    wanted = _resources_of(cluster.resources)
+    try:
+        with warnings.catch_warnings():
+            # JAX warns of forks; those of Ray become other programs at once.
+            warnings.filterwarnings("ignore", r"os\.fork\(\) was called")
+            ray.init(
+                address=cluster.address or "local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    except (ConnectionError, ValueError, ray.exceptions.AuthenticationError) as error:
+        words = str(error).partition("\n")[0].partition(". ")[0]
+        raise UserError(
+            f"--address {cluster.address}: no Ray cluster there ({words}); give HOST:PORT, and, to "
+            f"one that has a token, RAY_AUTH_MODE=token and that token in ~/.ray/auth_token"
+        ) from error
+    there = ray.cluster_resources()
+    for name, amount in wanted.items():
+        if amount > there.get(name, 0):
+            warnings.warn(
+                f"--resources: a cell asks for {amount:g} {name}, the cluster has "
+                f"{there.get(name, 0):g}; the cells wait until a machine with them joins",
+                stacklevel=2,
+            )
+    if not any(name in wanted for name in ACCELERATORS):
+        for name in ACCELERATORS:
+            if there.get(name):
+                warnings.warn(
+                    f"--resources: a cell asks for no {name}, of which the cluster has "
+                    f"{there[name]:g}, and is trained on a CPU; "
+                    f'give --resources \'{{"CPU": 1, "{name}": 1}}\'',
+                    stacklevel=2,
+                )
+    task = as_task(run_remotely, wanted, there, os.environ)
+    compiled = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+
+    def execute(jobs: Sequence[Job], watcher: Watcher) -> Iterator[tuple[Job, Outcome]]:
+        running = {task.remote(job, str(Path.cwd()), compiled): job for job in jobs}
+        while running:
+            (ended, *_), _ = ray.wait(list(running))
+            job = running.pop(ended)
+            try:
+                outcome = ray.get(ended)
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from error
+            except ray.exceptions.RayError as error:
+                # The cell may have ended well, and its machine been lost after that.
+                if (result := runs.read_result(job.run)) is not None:
+                    outcome = Outcome("finished", result)
+                else:
+                    message = f"{type(error).__name__}: {error}".partition("\n")[0]
+                    runs.write_failure(job.run, message, str(error))
+                    outcome = Outcome("failed", error=message)
+            yield job, outcome
+
+    return execute

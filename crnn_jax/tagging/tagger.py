@@ -1,0 +1,407 @@
+"""Any audio file through a trained network: its tags, and what the network says before them.
+
+Files are cut into windows of the length that the network was trained on. A pool of threads decodes
+while the device works; a window is forgotten as soon as its scores are there, so that memory does
+not grow with a file.
+"""
+
+import dataclasses
+import functools
+import io
+import itertools
+import math
+import os
+import tokenize
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+from etils import epath
+from flax import linen as nn
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Float32, PyTree
+
+from crnn_jax.audio.decode import AudioError, log_mel, read_windows
+from crnn_jax.config import MelConfig, ModelConfig
+from crnn_jax.errors import UserError
+from crnn_jax.files import write_file
+from crnn_jax.models import build, matmul_precision
+from crnn_jax.study.evaluation import TrainedNetwork, load_run
+from crnn_jax.train import parallel
+
+# Windows of a step on one device. An accelerator needs several to be busy. On a CPU two steps run
+# side by side, and one window each is faster than more.
+CPU_WINDOWS = 1
+ACCELERATOR_WINDOWS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """A stretch of a file as the network gets it.
+
+    Attributes
+    ----------
+    start_s
+        Where it begins in the file, in s; negative for a file that is shorter than a window, which
+        is centred in it.
+    log_mel
+        In dB.
+    """
+
+    start_s: float
+    log_mel: Float32[np.ndarray, "mel frames"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TaggedFile:
+    """What a network says of a file.
+
+    Attributes
+    ----------
+    path
+        The file.
+    start_s
+        Where its windows begin, in s (see `Window`).
+    scores
+        Sigmoid outputs of each window.
+    features
+        Last hidden state before the output layer, of each window.
+    """
+
+    path: str
+    start_s: Float[np.ndarray, "windows"]
+    scores: Float32[np.ndarray, "windows tags"]
+    features: Float32[np.ndarray, "windows features"]
+
+    @functools.cached_property
+    def mean_scores(self) -> Float32[np.ndarray, "tags"]:
+        """Scores of the file."""
+        return self.scores.mean(axis=0)
+
+    @functools.cached_property
+    def mean_features(self) -> Float32[np.ndarray, "features"]:
+        """Features of the file."""
+        return self.features.mean(axis=0)
+
+    def best(self, top: int) -> list[int]:
+        """Columns of the `top` highest mean scores, best first."""
+        return np.argsort(-self.mean_scores, kind="stable")[:top].tolist()
+
+
+@dataclasses.dataclass(frozen=True)
+class BadFile:
+    """A file that cannot be used, and why, in one line that names it."""
+
+    path: str
+    message: str
+
+
+# Windows
+
+
+def file_windows(path: str, mel: MelConfig, hop_seconds: float | None) -> Iterator[Window]:
+    """The windows of a file, in their order, while it is read.
+
+    A file that is longer than a window by less than half a hop gives one window, its centre, as in
+    training; a shorter one is centred between silence. Of a longer one the first window begins
+    with the file, and the last one ends with it.
+
+    Parameters
+    ----------
+    path
+        What `crnn_jax.audio` reads, or a ``.npy`` file of a log-mel: (mel, frames), or (1, 1, mel,
+        frames) as the published CRNN's author kept them.
+    mel
+        Front end; its ``clip_seconds`` are a window's length.
+    hop_seconds
+        From the start of one window to the start of the next; None: of any file only the centre.
+
+    Raises
+    ------
+    AudioError
+        If the file cannot be used.
+    """
+    windows = _array_windows if path.lower().endswith(".npy") else _audio_windows
+    return windows(path, mel, hop_seconds)
+
+
+def _audio_windows(path: str, mel: MelConfig, hop_seconds: float | None) -> Iterator[Window]:
+    for start_s, samples in read_windows(path, mel, hop_seconds):
+        yield Window(start_s, log_mel(samples, mel))
+
+
+def _array_windows(path: str, mel: MelConfig, hop_seconds: float | None) -> Iterator[Window]:
+    stored = _read_log_mel(path, mel)
+    seconds_per_frame = mel.hop_length / mel.sample_rate
+    spare = stored.shape[1] - mel.frames
+    starts = [spare // 2]
+    if hop_seconds is not None:
+        hop = max(1, round(hop_seconds / seconds_per_frame))
+        if spare >= hop / 2:
+            starts = [*range(0, spare, hop), spare]
+    for start in starts:
+        # What does not fit float32 is found by the next line.
+        with np.errstate(all="ignore"):
+            window = stored[:, max(0, start) :][:, : mel.frames].astype(np.float32)
+        if not np.isfinite(window).all():
+            raise AudioError("not finite", f"{path}: holds NaN or infinite values")
+        # Floor and silence as if the window had been computed by itself, from audio.
+        floor = window.max() - mel.top_db
+        silence = max(floor, 10 * math.log10(mel.amin))
+        before = max(0, -start)
+        sides = ((0, 0), (before, mel.frames - window.shape[1] - before))
+        window = np.pad(np.maximum(window, floor), sides, constant_values=silence)
+        yield Window(start * seconds_per_frame, window)
+
+
+def _read_log_mel(path: str, mel: MelConfig) -> Float[np.ndarray, "mel frames"]:
+    """A log-mel from a ``.npy`` file, mapped into memory.
+
+    Raises
+    ------
+    AudioError
+        If it is none, or has not the front end's number of mel bands.
+    """
+    wanted = f"give {mel.n_mels} × frames numbers in dB"
+    try:
+        # Mapped into memory an array cannot be larger than its file, nor a pickle, which could run
+        # code.
+        stored = np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError as error:
+        raise AudioError("missing", f"{path}: no such file") from error
+    except OSError as error:
+        raise AudioError("unreadable", f"{path}: {error.strerror or error}") from error
+    # The last two are what NumPy lets through of its parser of the header.
+    except (ValueError, TypeError, tokenize.TokenError) as error:
+        raise AudioError("not audio", f"{path}: not a .npy file of an array; {wanted}") from error
+    if stored.dtype.kind not in "fiu":
+        raise AudioError("not audio", f"{path}: not an array of real numbers; {wanted}")
+    if stored.ndim == 4 and stored.shape[:2] == (1, 1):
+        stored = stored[0, 0]
+    if stored.ndim != 2 or stored.shape[0] != mel.n_mels or not stored.shape[1]:
+        shape = " × ".join(map(str, stored.shape)) or "()"
+        raise AudioError("not audio", f"{path}: has shape {shape}; {wanted}")
+    return stored
+
+
+# From files to scores
+
+
+@dataclasses.dataclass(frozen=True)
+class Tagger:
+    """A network that is ready to be used.
+
+    Attributes
+    ----------
+    network
+        The network.
+    mesh
+        The devices.
+    step
+        The jitted step: (variables, log_mel) → scores, features.
+    variables
+        Parameters and running statistics, on the devices.
+    windows_per_device
+        Of a step.
+    """
+
+    network: TrainedNetwork
+    mesh: Mesh
+    step: Callable[[PyTree, Array], tuple[Array, Array]]
+    variables: PyTree
+    windows_per_device: int
+
+    @property
+    def mel(self) -> MelConfig:
+        """The network's front end, with clips as long as those that it was trained on."""
+        seconds = self.network.train.clip_seconds or self.network.mel.clip_seconds
+        return dataclasses.replace(self.network.mel, clip_seconds=seconds)
+
+
+def load_tagger(run: epath.Path) -> Tagger:
+    """Make a run's network ready.
+
+    Raises
+    ------
+    UserError
+        If the folder is not a run's, or has no checkpoint yet.
+    """
+    network = load_run(run)
+    mesh = parallel.batch_mesh()
+    variables = parallel.put_replicated(mesh, network.variables)
+    platform = mesh.devices.flat[0].platform
+    return Tagger(
+        network=network,
+        mesh=mesh,
+        step=tagging_step(network.config, mesh),
+        variables=variables,
+        windows_per_device=CPU_WINDOWS if platform == "cpu" else ACCELERATOR_WINDOWS,
+    )
+
+
+def tagging_step(config: ModelConfig, mesh: Mesh) -> Any:
+    """Scores and features of a batch, on all devices of the mesh, jitted."""
+    model = build(config, parallel.AXIS)
+
+    def step(
+        variables: PyTree, log_mel: Float[Array, "batch mel frames"]
+    ) -> tuple[Float[Array, "batch tags"], Float[Array, "batch features"]]:
+        with matmul_precision(model):
+            logits, sown = model.apply(variables, log_mel, train=False, mutable=["intermediates"])
+        (features,) = sown["intermediates"]["features"]
+        return nn.sigmoid(logits), features
+
+    batch = P(parallel.AXIS)
+    return parallel.split_over(mesh, step, in_specs=(P(), batch), out_specs=batch)
+
+
+def tag_files(
+    tagger: Tagger,
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    hop_seconds: float | None = None,
+    threads: int | None = None,
+) -> Iterator[TaggedFile | BadFile]:
+    """Tag files, while they are read.
+
+    Parameters
+    ----------
+    tagger
+        See `load_tagger`.
+    paths
+        Files, see `file_windows`.
+    hop_seconds
+        From the start of a long file's window to the start of the next, in s; None: windows do not
+        overlap.
+    threads
+        That read and decode; None: one a core.
+
+    Yields
+    ------
+    One a file, in the order of `paths`, as soon as it is known.
+
+    Raises
+    ------
+    UserError
+        If the hop is not positive. A file that cannot be used raises nothing: it gives a `BadFile`.
+    """
+    mel = tagger.mel
+    hop = mel.clip_seconds if hop_seconds is None else hop_seconds
+    if not 1 / mel.sample_rate <= hop < math.inf:
+        raise UserError(f"--hop-seconds {hop:g}: windows must be a sample apart or more")
+    names = [os.fspath(path) for path in paths]
+    readers = [file_windows(name, mel, hop) for name in names]
+    rows: list[list[_Row]] = [[] for _ in names]
+    known: dict[int, TaggedFile | BadFile] = {}
+    following = 0
+    for number, item in _scored(tagger, _read_ahead(readers, threads or os.cpu_count() or 1)):
+        if isinstance(item, _Row):
+            rows[number].append(item)
+        elif isinstance(item, AudioError):
+            known[number] = BadFile(names[number], str(item))
+        else:
+            starts, scores, features = map(np.array, zip(*rows[number], strict=True))
+            known[number] = TaggedFile(names[number], starts, scores, features)
+        while following in known:
+            yield known.pop(following)
+            following += 1
+
+
+class _Row(NamedTuple):
+    """What the network says of a window."""
+
+    start_s: float
+    scores: Float32[np.ndarray, "tags"]
+    features: Float32[np.ndarray, "features"]
+
+
+# A file's number, and of it: a window (later: its scores), what is wrong with it, or None at its
+# end.
+_Read = tuple[int, Window | AudioError | None]
+_Scored = tuple[int, _Row | AudioError | None]
+
+
+def _read_ahead(readers: Sequence[Iterator[Window]], threads: int) -> Iterator[_Read]:
+    """Read several files at once, and of each no more than one window ahead."""
+    waiting = iter(enumerate(readers))
+    with ThreadPoolExecutor(threads) as pool:
+        reading = deque(
+            (number, reader, pool.submit(next, reader, None))
+            for number, reader in itertools.islice(waiting, 2 * threads)
+        )
+        while reading:
+            number, reader, future = reading.popleft()
+            try:
+                window = future.result()
+            except AudioError as error:
+                yield number, error
+                window = None
+            else:
+                yield number, window
+            follower = [(number, reader)] if window else itertools.islice(waiting, 1)
+            for number, reader in follower:
+                reading.append((number, reader, pool.submit(next, reader, None)))
+
+
+def _scored(tagger: Tagger, read: Iterator[_Read]) -> Iterator[_Scored]:
+    """Put the scores in the place of the windows; all else passes through in its place."""
+    devices = tagger.mesh.size
+    # All batches have the first one's size, for one compilation. It is a small one if there are
+    # few windows in all.
+    size = None
+    under_way: deque[tuple[list[_Read], tuple[Array, Array] | None]] = deque()
+    for group in _groups(read, tagger.windows_per_device * devices):
+        windows = [item.log_mel for _, item in group if isinstance(item, Window)]
+        size = size or -(-len(windows) // devices) * devices
+        outputs = None
+        if windows:
+            batch = parallel.put_batch(tagger.mesh, parallel.pad_rows(np.stack(windows), size))
+            outputs = tagger.step(tagger.variables, batch)
+        under_way.append((group, outputs))
+        # The batch before is waited for, not this one: the next is read while the device works.
+        if len(under_way) > 1:
+            yield from _settled(*under_way.popleft())
+    for group, outputs in under_way:
+        yield from _settled(group, outputs)
+
+
+def _groups(read: Iterator[_Read], windows: int) -> Iterator[list[_Read]]:
+    """Cut the stream behind every so many windows."""
+    group: list[_Read] = []
+    missing = windows
+    for number, item in read:
+        group.append((number, item))
+        missing -= isinstance(item, Window)
+        if not missing:
+            yield group
+            group, missing = [], windows
+    if group:
+        yield group
+
+
+def _settled(group: list[_Read], outputs: tuple[Array, Array] | None) -> Iterator[_Scored]:
+    scores, features = map(np.asarray, outputs) if outputs else ((), ())
+    rows = iter(zip(scores, features, strict=True))
+    for number, item in group:
+        yield number, _Row(item.start_s, *next(rows)) if isinstance(item, Window) else item
+
+
+# What is kept of it
+
+
+def write_features(files: Sequence[TaggedFile], path: epath.Path) -> None:
+    """Write the files' mean features as a NumPy archive.
+
+    Its arrays: ``paths`` (files) and ``features`` (files, features), float32.
+    """
+    content = io.BytesIO()
+    np.savez(
+        content,
+        paths=np.array([file.path for file in files]),
+        features=np.stack([file.mean_features for file in files]),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, content.getvalue())

@@ -1,0 +1,212 @@
+"""Snapshots of a run, with Orbax: written beside the training, complete or not there."""
+
+import os
+import re
+import warnings
+import zlib
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from jaxtyping import PyTree
+
+from crnn_jax.errors import UserError
+from crnn_jax.train import parallel
+from crnn_jax.train.loop import Snapshot
+
+# Two: the newest, and one more in case that cannot be read.
+KEPT = 2
+# An end to waiting for a disk that does not answer, in s.
+WAIT_S = 120
+# What the name of a snapshot that could not be read ends with.
+UNREADABLE = ".unreadable"
+CHANGED = "its numbers are not those that were written"
+
+
+class OrbaxCheckpoints:
+    """The ``checkpoints`` folder of a run (see `crnn_jax.train.loop.Checkpoints`).
+
+    A context manager: leaving it waits for what is being written.
+    """
+
+    def __init__(self, folder: epath.Path):
+        # Made here: where Orbax cannot make it, it says so after minutes of waiting for itself.
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=KEPT,
+            async_options=ocp.AsyncOptions(
+                timeout_secs=WAIT_S, create_directories_asynchronously=False
+            ),
+        )
+        self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
+
+    def __enter__(self) -> "OrbaxCheckpoints":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._manager.close()
+
+    def restore(self, like: Snapshot) -> tuple[Snapshot, dict[str, Any]] | None:
+        """The newest snapshot that is not damaged; damaged ones are set aside.
+
+        Raises
+        ------
+        OSError
+            If the disk fails to give a snapshot that may be good.
+        UserError
+            If a snapshot is of another network or optimiser.
+        """
+        self._manager.wait_until_finished()
+        while (step := self._manager.latest_step()) is not None:
+            reason, found = "another process cannot read it", None
+            try:
+                found = self._read(step, like)
+            except UserError:
+                raise
+            except Exception as error:  # Orbax raises no narrower class for a short file.
+                raise_if_not_damage(error, self._folder / str(step))
+                reason = str(error).partition("\n")[0][:200]
+            (unreadable,) = parallel.agree(found is None)
+            if not unreadable:
+                return found
+            self._set_aside(step, reason)
+        return None
+
+    def _read(self, step: int, like: Snapshot) -> tuple[Snapshot, dict[str, Any]]:
+        arrays = self._folder.resolve() / str(step) / "arrays"
+        stored = ocp.StandardCheckpointHandler().metadata(arrays).tree
+        if difference := _difference(stored, _arrays(like)):
+            raise UserError(
+                f"{self._folder / str(step)}: a snapshot of another network or optimiser "
+                f"({difference}); go on with the version of crnn_jax that wrote it, or give "
+                f"another --out"
+            )
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                arrays=ocp.args.StandardRestore(
+                    jax.tree.map(ocp.utils.to_shape_dtype_struct, _arrays(like))
+                ),
+                progress=ocp.args.JsonRestore(),
+            ),
+        )
+        snapshot, saved = Snapshot(**restored["arrays"]), restored["progress"]
+        if _checksum(_arrays(snapshot)) != saved["checksum"]:
+            raise ValueError(CHANGED)
+        return snapshot, saved["progress"]
+
+    def _set_aside(self, step: int, reason: str) -> None:
+        folder = self._folder / str(step)
+        others = [s for s in self._manager.all_steps() if s != step]
+        then = "the snapshot before it is used" if others else "the run begins again"
+        warnings.warn(
+            f"{folder}: cannot be read ({reason}); kept as {folder.name}{UNREADABLE}, {then}",
+            stacklevel=2,
+        )
+        if jax.process_index() == 0:
+            aside = folder.with_name(f"{folder.name}{UNREADABLE}")
+            if aside.exists():
+                aside.rmtree()
+            folder.rename(aside)
+        parallel.together()
+        self._manager.reload()
+
+    def save(self, snapshot: Snapshot, progress: dict[str, Any]) -> None:
+        # Numbered by themselves: two snapshots may be of the same training step, before and after
+        # an evaluation.
+        newest = self._manager.latest_step()
+        self._manager.save(
+            0 if newest is None else newest + 1,
+            args=ocp.args.Composite(
+                arrays=ocp.args.StandardSave(_arrays(snapshot)),
+                progress=ocp.args.JsonSave(
+                    {
+                        "progress": progress,
+                        "checksum": _checksum(_arrays(snapshot)),
+                        "checksum_of_best": _checksum(snapshot.best),
+                    }
+                ),
+            ),
+        )
+
+
+def raise_if_not_damage(error: Exception, snapshot: epath.Path) -> None:
+    """Raise what stopped the reading of a snapshot again, unless that is damage to its files.
+
+    Raises
+    ------
+    OSError
+        What the system says, also where TensorStore passes it on in its own words.
+    """
+    if isinstance(error, jax.errors.JaxRuntimeError | MemoryError):
+        raise error
+    if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+        raise error
+    for code in re.findall(r"(?:OS error |os_error_code=')(\d+)", str(error)):
+        system_error = OSError(int(code), os.strerror(int(code)), os.fspath(snapshot))
+        if not isinstance(system_error, FileNotFoundError):
+            raise system_error from error
+
+
+def _difference(stored: PyTree, wanted: PyTree) -> str:
+    """The first array that only one of two trees has, or that differs in shape; "" if none."""
+    there, here = _shapes(stored), _shapes(wanted)
+    for name in (*there, *here):
+        if there.get(name) != here.get(name):
+            return f"{name} is {there.get(name, 'not there')}, not {here.get(name, 'used now')}"
+    return ""
+
+
+def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
+    """Shapes by path; the same for a class and for the mapping that Orbax stores of it."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def _arrays(snapshot: Snapshot) -> dict[str, PyTree]:
+    return {"state": snapshot.state, "best": snapshot.best}
+
+
+def _checksum(arrays: PyTree) -> int:
+    """CRC-32 of all arrays: Orbax's own files notice what is missing, not what has changed."""
+    checksum = 0
+    for leaf in jax.tree.leaves(arrays):
+        checksum = zlib.crc32(np.ascontiguousarray(leaf).data.cast("B"), checksum)
+    return checksum
+
+
+def load_variables(run: epath.Path) -> PyTree:
+    """The best variables of a run's newest snapshot, on one device, however many trained them.
+
+    Raises
+    ------
+    UserError
+        If the run has no snapshot, or its newest cannot be read.
+    """
+    folder = run / "checkpoints"
+    manager = ocp.CheckpointManager(folder.resolve()) if folder.exists() else None
+    step = manager.latest_step() if manager is not None else None
+    if manager is None or step is None:
+        raise UserError(f"{run}: no checkpoint; train it first (`crnn-jax train`)")
+    one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    arguments = ocp.args.Composite(
+        arrays=ocp.args.StandardRestore(fallback_sharding=one_device),
+        progress=ocp.args.JsonRestore(),
+    )
+    with manager:
+        try:
+            restored = manager.restore(step, args=arguments)
+            if _checksum(restored["arrays"]["best"]) != restored["progress"]["checksum_of_best"]:
+                raise ValueError(CHANGED)
+        except Exception as error:  # Orbax raises no narrower class for a short file.
+            raise_if_not_damage(error, folder / str(step))
+            raise UserError(
+                f"{folder / str(step)}: cannot be read; delete {run / 'result.json'} and give the "
+                f"training command again, which goes on from the snapshot before it"
+            ) from error
+    return restored["arrays"]["best"]

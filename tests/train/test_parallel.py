@@ -1,0 +1,104 @@
+"""Compiled steps that are kept; which devices a process is given."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from crnn_jax.config import ClusterConfig
+from crnn_jax.errors import UserError
+from tests.commands import Commands, finish, free_port
+
+
+def test_the_second_start_compiles_nothing(small_set, tmp_path):
+    caches = tmp_path / "caches"
+    commands = Commands(small_set.path, caches)
+    kept = []
+    for out in ("first", "second"):
+        code, _, err = finish(commands.start(tmp_path / out))
+        assert code == 0, err
+        # Whatever is compiled is kept, however short it took.
+        kept.append({path.name for path in caches.rglob("*-cache")})
+    first, second = kept
+    assert first
+    assert second == first
+
+
+def test_entries_that_a_kill_has_cut_are_compiled_again(small_set, tmp_path):
+    caches = tmp_path / "caches"
+    commands = Commands(small_set.path, caches)
+    assert finish(commands.start(tmp_path / "first"))[0] == 0
+    entries = sorted(caches.rglob("*-cache"))
+    sizes = [entry.stat().st_size for entry in entries]
+    assert entries
+    for number, entry in enumerate(entries):
+        content = entry.read_bytes()
+        # Cut anywhere, or with nothing of it on the disk after a power cut.
+        entry.write_bytes((content[: number * len(content) // len(entries)], bytes(99))[number % 2])
+    code, out, err = finish(commands.start(tmp_path / "second"))
+    assert (code, err) == (0, ""), out
+    assert sorted(caches.rglob("*-cache")) == entries
+    assert all(
+        abs(entry.stat().st_size - size) < 0.1 * size
+        for entry, size in zip(entries, sizes, strict=True)
+    )
+
+
+# What Slurm tells the fourth task on a machine; of one task in all, so that it waits for no other.
+SLURM = {
+    "SLURM_JOB_ID": "1",
+    "SLURM_STEP_NODELIST": "localhost",
+    "SLURM_NTASKS": "1",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "3",
+}
+JOIN = """
+import jax, sys
+from crnn_jax.config import ClusterConfig
+from crnn_jax.train.parallel import join_processes
+
+join_processes(ClusterConfig(**eval(sys.argv[1])))
+print(jax.process_count(), jax.config.values["jax_cuda_visible_devices"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("ids", "environment", "devices"),
+    [
+        (None, {}, "all"),
+        ((0, 1), {}, "0,1"),
+        (None, SLURM, "3"),
+        ((0, 1), SLURM, "0,1"),
+    ],
+)
+def test_gpus_of_a_process(ids, environment, devices):
+    """JAX's own choice, and ours in its place."""
+    flags = {"distributed": True, "local_device_ids": ids}
+    if not environment:
+        flags |= {"coordinator_address": f"localhost:{free_port()}"}
+        flags |= {"num_processes": 1, "process_id": 0}
+    said = subprocess.run(
+        [sys.executable, "-c", JOIN, repr(flags)],
+        env={**os.environ, **environment, "JAX_COORDINATOR_PORT": str(free_port())},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.stdout == f"1 {devices}\n", said.stderr
+
+
+@pytest.mark.parametrize(
+    ("ids", "flags", "message"),
+    [
+        ((), {"distributed": True}, "--local-device-ids: give numbers from 0, each once"),
+        ((0, 0), {"distributed": True}, "--local-device-ids 0 0: give numbers from 0, each once"),
+        ((-1,), {"distributed": True}, "--local-device-ids -1: give numbers from 0, each once"),
+        ((2, 3), {}, "--local-device-ids 2 3: for one of several processes"),
+    ],
+)
+def test_mistakes_in_the_gpus_of_a_process(ids, flags, message):
+    with pytest.raises(UserError) as error:
+        ClusterConfig(local_device_ids=ids, **flags)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)

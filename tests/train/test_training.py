@@ -1,0 +1,257 @@
+"""Training: it learns, it is repeatable, it ends for the right reason, it keeps the best."""
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import math
+
+import jax
+import numpy as np
+import optax
+import pytest
+from etils import epath
+
+from crnn_jax.config import ModelConfig, TrainConfig
+from crnn_jax.data.batches import training_batches
+from crnn_jax.errors import UserError
+from crnn_jax.models import build
+from crnn_jax.signals import Terminated
+from crnn_jax.train import parallel
+from crnn_jax.train.checkpoints import OrbaxCheckpoints
+from crnn_jax.train.loop import (
+    Diverged,
+    Snapshot,
+    evaluation_step,
+    fit,
+    flops_of_step,
+    initial_state,
+    predict,
+    train_step,
+)
+from crnn_jax.train.metrics import score_tags
+
+CONFIG = TrainConfig(epochs=3, batch_size=8, learning_rate=3e-3)
+
+
+@pytest.fixture(scope="module")
+def network(small_set):
+    return ModelConfig("conv1d", (4, 4, 4, 4, 8, 8), n_tags=len(small_set.tag_names))
+
+
+def run(
+    network, small_set, folder, config=CONFIG, seed=0, on_step=lambda *_: None, kept=None, **asked
+):
+    histories = []
+    with (kept or OrbaxCheckpoints)(epath.Path(folder)) as checkpoints:
+        fitted = fit(
+            network,
+            config,
+            seed,
+            small_set,
+            checkpoints,
+            on_step=on_step,
+            on_epoch=lambda history: histories.append(list(history)),
+            **asked,
+        )
+    return fitted, histories
+
+
+def newest(network, small_set, folder):
+    """The newest snapshot, and its progress."""
+    with OrbaxCheckpoints(epath.Path(folder)) as checkpoints:
+        optimizer = optax.adam(CONFIG.learning_rate)
+        state = initial_state(build(network), optimizer, 0, 96, small_set.mel.frames)
+        return checkpoints.restore(Snapshot(state, state.variables))
+
+
+def numbers(fitted):
+    """All that must be the same in two runs: no times."""
+    history = [{k: v for k, v in e.items() if k != "train_s"} for e in fitted.progress.history]
+    leaves = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(fitted.variables)]
+    return history, leaves, fitted.valid, fitted.test
+
+
+@pytest.fixture(scope="module")
+def fitted(network, small_set, tmp_path_factory):
+    return run(network, small_set, tmp_path_factory.mktemp("run"))
+
+
+def test_a_network_learns_a_batch_by_heart(network, small_set):
+    without_dropout = dataclasses.replace(network, dropout_pool=0.0, dropout_output=0.0)
+    model, optimizer = build(without_dropout), optax.adam(1e-2)
+    with contextlib.closing(training_batches(small_set, CONFIG, 0)) as batches:
+        batch = next(batches)
+    step = jax.jit(functools.partial(train_step, model=model, optimizer=optimizer, axis_name=None))
+    state = initial_state(model, optimizer, 0, 96, batch["log_mel"].shape[2])
+    losses = []
+    for _ in range(60):
+        state, metrics = step(state, batch)
+        losses.append(float(metrics["loss"]))
+    assert int(state.step) == 60
+    # A network that knows no more than the tags' frequencies stays above 0.4.
+    assert losses[0] > 0.5
+    assert losses[-1] < 0.2
+
+
+def test_two_runs_give_the_same_numbers(network, small_set, tmp_path, fitted):
+    again, _ = run(network, small_set, tmp_path)
+    assert numbers(again) == numbers(fitted[0])
+    other, _ = run(network, small_set, tmp_path / "other", seed=1)
+    assert numbers(other)[0] != numbers(fitted[0])[0]
+
+
+def test_a_run_goes_on_where_it_was_stopped(network, small_set, tmp_path, fitted):
+    class Stopped(Exception):
+        pass
+
+    calls = itertools.count()
+
+    def stop_in_the_second_epoch(*_):
+        if next(calls) == 8:
+            raise Stopped
+
+    # A snapshot after every step: the run goes on in the middle of an epoch.
+    config = dataclasses.replace(CONFIG, checkpoint_seconds=0.0)
+    with pytest.raises(Stopped):
+        run(network, small_set, tmp_path, config, on_step=stop_in_the_second_epoch)
+    steps = []
+    resumed, _ = run(network, small_set, tmp_path, config, on_step=lambda *s: steps.append(s[:2]))
+    assert steps[0][0] == 1, "it began again instead of going on"
+    assert numbers(resumed) == numbers(fitted[0])
+
+
+class Older(OrbaxCheckpoints):
+    """Snapshots as they were when the position of the reader was kept apart."""
+
+    def save(self, snapshot, progress):
+        super().save(snapshot, {**progress, "reader": {"next_index": progress["step"]}})
+
+
+def test_a_stop_does_not_wait_for_an_evaluation(network, small_set, tmp_path, fitted):
+    """Nor is a step lost or made twice, whichever processes read ahead before and after it."""
+
+    def reading(workers):
+        return dataclasses.replace(CONFIG, read_workers=workers)
+
+    steps, saved = [], []
+
+    class Told(OrbaxCheckpoints):
+        def save(self, snapshot, progress):
+            super().save(snapshot, progress)
+            saved.append(progress)
+
+    with pytest.raises(Terminated):
+        run(
+            *(network, small_set, tmp_path, reading(1)),
+            kept=Older,
+            on_step=lambda *step: steps.append(step[:2]),
+            # The last step of an epoch is told of after the question that follows it.
+            stop_requested=lambda: len(steps) == 6,
+        )
+    _, progress = newest(network, small_set, tmp_path)
+    assert (progress["step"], progress["history"]) == (6, [])
+    with pytest.raises(Terminated):
+        run(
+            *(network, small_set, tmp_path, reading(2)),
+            kept=Told,
+            on_step=lambda *step: steps.append(step[:2]),
+            # While the best parameters are scored.
+            stop_requested=lambda: len(saved) > 0,
+        )
+    assert [progress["ended_by"] for progress in saved] == ["epochs"]
+    assert steps == [(epoch, step) for epoch in range(3) for step in range(1, 7)]
+    resumed, _ = run(network, small_set, tmp_path, on_step=pytest.fail)
+    assert numbers(resumed) == numbers(fitted[0])
+
+
+def test_the_best_epochs_parameters_are_kept_and_scored(network, small_set, fitted):
+    result, _ = fitted
+    aucs = [entry["valid_auc"] for entry in result.progress.history]
+    assert result.progress.best_epoch == 1 + int(np.argmax(aucs))
+    assert result.valid.macro_auc == pytest.approx(max(aucs), abs=1e-12)
+    mesh = parallel.batch_mesh()
+    evaluate = evaluation_step(network, mesh)
+    logits, targets = predict(evaluate, result.variables, small_set, "test", CONFIG, mesh)
+    # 18 examples in batches of 8: the last two are scored as well.
+    assert logits.shape == (18, len(small_set.tag_names))
+    expected = np.stack([example["tags"] for example in small_set.source("test")])
+    np.testing.assert_array_equal(targets, expected)
+    assert score_tags(targets, logits) == result.test
+
+
+def test_prediction_does_not_depend_on_the_batch(network, small_set, fitted):
+    mesh = parallel.batch_mesh()
+    evaluate = evaluation_step(network, mesh)
+    whole, one_by_one = (
+        predict(
+            evaluate,
+            fitted[0].variables,
+            small_set,
+            "test",
+            dataclasses.replace(CONFIG, batch_size=batch_size),
+            mesh,
+        )[0]
+        for batch_size in (18, 5)
+    )
+    np.testing.assert_allclose(whole, one_by_one, rtol=1e-4, atol=1e-4)
+
+
+def test_history_has_a_line_an_epoch(fitted):
+    result, histories = fitted
+    assert [len(history) for history in histories] == [1, 2, 3]
+    assert [entry["epoch"] for entry in result.progress.history] == [1, 2, 3]
+    assert [entry["step"] for entry in result.progress.history] == [6, 12, 18]
+    assert result.progress.ended_by == "epochs"
+
+
+def test_patience_ends_a_run(network, small_set, tmp_path):
+    config = dataclasses.replace(CONFIG, epochs=200, patience=2)
+    result, _ = run(network, small_set, tmp_path, config)
+    assert result.progress.ended_by == "patience"
+    assert result.progress.epoch == result.progress.best_epoch + 2
+
+
+def test_time_ends_a_run(network, small_set, tmp_path):
+    config = dataclasses.replace(CONFIG, epochs=10_000, patience=10_000, max_train_seconds=0.5)
+    result, _ = run(network, small_set, tmp_path, config)
+    assert result.progress.ended_by == "time"
+    assert result.progress.train_s >= 0.5
+    steps = [entry["step"] for entry in result.progress.history]
+    # The budget is over after the step that crosses it, not after the epoch.
+    assert result.progress.step == steps[-1]
+    before = result.progress.train_s - result.progress.train_s / result.progress.step
+    assert before < 0.5 * 1.5
+
+
+def test_a_diverging_run_says_so_and_keeps_its_last_snapshot(network, small_set, tmp_path):
+    config = dataclasses.replace(CONFIG, checkpoint_seconds=0.0, learning_rate=1e30)
+    with pytest.raises(Diverged, match=r"diverged at step \d+.*--learning-rate"):
+        run(network, small_set, tmp_path, config)
+    snapshot, _ = newest(network, small_set, tmp_path)
+    arrays = jax.tree.leaves((snapshot.best, snapshot.state))
+    assert all(np.isfinite(leaf).all() for leaf in arrays)
+
+
+def test_a_batch_that_the_devices_do_not_divide():
+    class EightDevices:
+        size = 8
+
+    with pytest.raises(UserError, match="--batch-size 30: 8 devices.*24 or 32"):
+        parallel.check_batch_size(30, EightDevices())
+    with pytest.raises(UserError, match="--batch-size 3: 8 devices.*give 8"):
+        parallel.check_batch_size(3, EightDevices())
+
+
+def test_operations_are_counted_alike_where_a_device_does_not_count(network, small_set, fitted):
+    counted = fitted[0].compiled.flops_per_sample
+    again = flops_of_step(network, CONFIG, small_set.mel.frames)
+    assert again == pytest.approx(counted, rel=0.01)
+
+
+def test_times_add_up(fitted):
+    progress = fitted[0].progress
+    assert 0 < progress.input_wait_s < progress.train_s
+    assert progress.eval_s > 0
+    assert math.isfinite(fitted[0].compiled.flops_per_sample)
+    assert fitted[0].compiled.flops_per_sample > 0
