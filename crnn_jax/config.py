@@ -5,13 +5,18 @@ argument of ``jax.jit``), compared, and written to JSON and read back without lo
 """
 
 import dataclasses
-import json
-from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from crnn_jax.errors import UserError
+from crnn_jax.registry import module_names
 
-Architecture = Literal["conv1d", "conv2d", "crnn"]
+# Files of crnn_jax.models that are no architecture.
+NOT_ARCHITECTURES = ("blocks", "budget")
+ARCHITECTURES = module_names("models", without=NOT_ARCHITECTURES)
+if TYPE_CHECKING:
+    Architecture = str
+else:
+    Architecture = Literal[ARCHITECTURES]
 Rule = Literal["uniform", "sqrt"]
 Precision = Literal["float32", "bfloat16"]
 MatmulPrecision = Literal["float32", "tensorfloat32", "bfloat16"]
@@ -25,6 +30,8 @@ PAPER_FRAMES = 1366
 # Raised when the same configuration begins to give other numbers, so that results are not mixed:
 # 2 pads clips of other lengths than the paper's so that every frame counts.
 NUMERICS = 2
+# Fewest frames of an input: every architecture has one left after its poolings.
+SHORTEST_FRAMES = 96
 # Half of what the paper lets its networks miss a target by: nearly always to be had.
 BUDGET_TOLERANCE = 0.01
 # The paper's own: where the roundings of a small network leave a gap that is wider than that.
@@ -33,20 +40,30 @@ LARGEST_BUDGET_TOLERANCE = 0.02
 SMALLEST_WIDTH = 2
 
 
-def _check(config: Any, *names: str, or_zero: bool = False, flags: str = "--") -> None:
-    """Refuse numbers that are not finite or not above 0; 0 itself may be meant, and None is none.
+def check_positive(config: Any, *names: str, or_zero: bool = False, prefix: str = "") -> None:
+    """Refuse numbers that are not finite or not above 0; None is no number.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+    names
+        Its fields that are checked.
+    or_zero
+        Whether 0 is allowed.
+    prefix
+        What comes before a field's name in messages, such as ``mel.``.
 
     Raises
     ------
     UserError
-        It names the flag.
+        If one is; it names the field.
     """
+    fix = "give 0 or more" if or_zero else "give a number above 0"
     for name in names:
         value = getattr(config, name)
-        if value is None or 0 < value < float("inf") or (or_zero and value == 0):
-            continue
-        mend = "give 0 or more" if or_zero else "give a number above 0"
-        raise UserError(f"{flags}{name.replace('_', '-')} {value:g}: {mend}")
+        if value is not None and not (0 < value < float("inf") or (or_zero and value == 0)):
+            raise UserError(fix, field=f"{prefix}{name}", value=f"{value:g}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +103,7 @@ class MelConfig:
 
     def __post_init__(self) -> None:
         names = (field.name for field in dataclasses.fields(self))
-        _check(self, *names, flags="--mel.")
+        check_positive(self, *names, prefix="mel.")
 
     @property
     def clip_samples(self) -> int:
@@ -144,33 +161,27 @@ class DataConfig:
     mel: MelConfig = MelConfig()
 
     def __post_init__(self) -> None:
-        _check(self, "workers", "n_examples")
-        _check(self, "music_seed", or_zero=True)
+        check_positive(self, "workers", "n_examples")
+        check_positive(self, "music_seed", or_zero=True)
         if not 0 <= self.max_rejected <= 1:
             raise UserError(
-                f"--max-rejected {self.max_rejected:g}: not a share; give 0 to 1, or 0% to 100%"
+                "not a share; give 0 to 1, or 0% to 100%",
+                field="max_rejected",
+                value=f"{self.max_rejected:g}",
             )
 
 
-@dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    """One network: an architecture and its integer widths.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """What a network of given widths may have one way or another.
 
     Attributes
     ----------
-    arch
-        Name in ``crnn_jax.models.ARCHITECTURES``.
-    widths
-        Output channels of each layer, in the order of the base widths.
-    n_tags
-        Outputs. 50 in the paper.
-    n_mels
-        Mel bands of the input.
     dropout_pool, dropout_output
         Rates after each pooling and before the output, as in the published CRNN's code.
     input_norm
-        Axis of the batch norm on the input: one mean and variance a mel band (``mel``), or one a
-        frame (``frames``: the published CRNN; it fixes the number of frames).
+        Axis of the batch norm on the input: one mean and variance per mel band (``mel``), or one
+        per frame (``frames``: the published CRNN; it fixes the number of frames).
     gru_reset
         Whether the GRU's reset gate acts on the recurrent product (``after``: cuDNN's, one matrix
         product a step) or on the state before it (``before``: Cho et al. 2014; the published
@@ -181,8 +192,8 @@ class ModelConfig:
     norm_momentum, norm_epsilon
         Batch norm: weight of the old running statistics in an update, and what is added to the
         variance. 0.9 lets the statistics follow within an epoch of a small set (the usual 0.99
-        takes several hundred steps); 1e-3 is Keras 1's, whose
-        exact value the published scores do not tell.
+        takes several hundred steps); 1e-3 is Keras 1's, whose exact value the published scores do
+        not tell.
     precision
         Type of the computation; parameters, batch statistics, loss and metrics stay float32.
     matmul_precision
@@ -192,10 +203,6 @@ class ModelConfig:
         own default is the last one: fast, but not what float32 says. CPUs always take float32.
     """
 
-    arch: Architecture
-    widths: tuple[int, ...]
-    n_tags: int = 50
-    n_mels: int = 96
     dropout_pool: float = 0.1
     dropout_output: float = 0.3
     input_norm: Literal["mel", "frames"] = "mel"
@@ -205,6 +212,35 @@ class ModelConfig:
     norm_epsilon: float = 1e-3
     precision: Precision = "float32"
     matmul_precision: MatmulPrecision = "float32"
+
+    def __post_init__(self) -> None:
+        check_positive(self, "norm_epsilon")
+        for name in ("dropout_pool", "dropout_output", "norm_momentum"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise UserError("give 0 or more, and less than 1", field=name, value=value)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig(NetworkOptions):
+    """One network: an architecture, its integer widths, and its options.
+
+    Attributes
+    ----------
+    arch
+        Name of a file in ``crnn_jax.models``.
+    widths
+        Output channels of each layer, in the order of the base widths.
+    n_tags
+        Outputs. 50 in the paper.
+    n_mels
+        Mel bands of the input.
+    """
+
+    arch: Architecture
+    widths: tuple[int, ...]
+    n_tags: int = 50
+    n_mels: int = 96
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,17 +264,6 @@ class TrainConfig:
         Use only the first so many examples of the training split, for quick looks.
     clip_seconds
         Use only the centre of each clip, this long, in s; None: the whole clip.
-    precision, matmul_precision
-        See `ModelConfig`.
-    read_threads
-        Threads that read and decode records ahead of the training step. A second one doubles
-        the rate, to about 1,700 clips of 29 s a second; beyond that the interpreter's lock binds.
-    read_workers
-        Processes that read ahead instead, for very fast accelerators; 0: threads only. Evaluations
-        are read by threads.
-    checkpoint_seconds
-        A checkpoint is written when the last one is this old, in s: what a killed run loses at
-        most. Writing takes about 0.1 s of that.
     """
 
     epochs: int = 100
@@ -248,20 +273,36 @@ class TrainConfig:
     max_train_seconds: float | None = None
     max_examples: int | None = None
     clip_seconds: float | None = None
-    precision: Precision = "float32"
-    matmul_precision: MatmulPrecision = "float32"
+
+    def __post_init__(self) -> None:
+        check_positive(self, "epochs", "batch_size", "learning_rate", "patience")
+        check_positive(self, "max_train_seconds", "max_examples", "clip_seconds")
+
+
+@dataclasses.dataclass(frozen=True)
+class RuntimeConfig:
+    """How a run is carried out: nothing that a number of a result depends on.
+
+    Attributes
+    ----------
+    read_threads
+        Threads that read and decode records ahead of the training step. A second one doubles
+        the rate, to about 1,700 clips of 29 s a second; beyond that the interpreter's lock binds.
+    read_workers
+        Processes that read ahead instead, for very fast accelerators; 0: threads only. Evaluations
+        are read by threads.
+    checkpoint_seconds
+        A snapshot is written when the last one is this old, in s: what a killed run loses at
+        most. Writing takes about 0.1 s of that.
+    """
+
     read_threads: int = 2
     read_workers: int = 0
     checkpoint_seconds: float = 30.0
 
     def __post_init__(self) -> None:
-        _check(self, "epochs", "batch_size", "learning_rate", "patience")
-        _check(self, "max_train_seconds", "max_examples", "clip_seconds", "read_threads")
-        _check(self, "read_workers", "checkpoint_seconds", or_zero=True)
-
-
-# Fields of `TrainConfig` on which no number of a run depends, only its speed.
-NOT_OF_NUMBERS = ("read_threads", "read_workers", "checkpoint_seconds")
+        check_positive(self, "read_threads")
+        check_positive(self, "read_workers", "checkpoint_seconds", or_zero=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -282,17 +323,24 @@ class SweepConfig:
         Cells beside the grid, as (arch, target, rule, seed).
     data
         What is learned from.
+    network
+        Options of every network.
     train
         How every cell is trained.
+    runtime
+        How the study is carried out.
     """
 
+    # The three that the paper compares in all of its experiments.
     archs: tuple[Architecture, ...] = ("conv1d", "conv2d", "crnn")
     targets: tuple[int, ...] = PAPER_TARGETS
     rules: tuple[Rule, ...] = ("uniform",)
     seeds: tuple[int, ...] = (0,)
     extra_cells: tuple[tuple[Architecture, int, Rule, int], ...] = ()
     data: DataConfig = DataConfig()
+    network: NetworkOptions = NetworkOptions()
     train: TrainConfig = TrainConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -332,7 +380,7 @@ class BenchmarkConfig:
     against: Literal["torch"] | None = None
 
     def __post_init__(self) -> None:
-        _check(self, "batch", "clip_seconds", "rounds", "turn_seconds")
+        check_positive(self, "batch", "clip_seconds", "rounds", "turn_seconds")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -375,21 +423,29 @@ class ClusterConfig:
     heartbeat_seconds: int = 60
 
     def __post_init__(self) -> None:
-        _check(self, "num_processes", "heartbeat_seconds")
-        _check(self, "process_id", or_zero=True)
+        check_positive(self, "num_processes", "heartbeat_seconds")
+        check_positive(self, "process_id", or_zero=True)
         if (ids := self.local_device_ids) is not None:
-            said = f"--local-device-ids {' '.join(map(str, ids))}".rstrip()
+            listed = " ".join(map(str, ids)) or None
             if not ids or min(ids) < 0 or len(set(ids)) < len(ids):
-                raise UserError(f"{said}: give numbers from 0, each once, such as 0 1")
+                raise UserError(
+                    "give numbers from 0, each once, such as 0 1",
+                    field="local_device_ids",
+                    value=listed,
+                )
             if not self.several_processes:
                 raise UserError(
-                    f"{said}: for one of several processes (--distributed, "
-                    f"--coordinator-address); alone, CUDA_VISIBLE_DEVICES={','.join(map(str, ids))}"
+                    "for one of several processes (distributed, coordinator_address); alone, "
+                    f"CUDA_VISIBLE_DEVICES={','.join(map(str, ids))}",
+                    field="local_device_ids",
+                    value=listed,
                 )
         if self.executor == "ray" and self.several_processes:
             raise UserError(
-                "--executor ray: trains each cell in one process; leave out --distributed, "
-                "--coordinator-address, --num-processes and --process-id"
+                "trains each cell in one process; leave out distributed, coordinator_address, "
+                "num_processes and process_id",
+                field="executor",
+                value="ray",
             )
 
     @property
@@ -397,30 +453,3 @@ class ClusterConfig:
         """Whether this is one of several processes."""
         named = (self.coordinator_address, self.num_processes, self.process_id)
         return self.distributed or named != (None, None, None)
-
-
-ConfigT = TypeVar("ConfigT")
-
-
-def to_json(config: Any) -> str:
-    """A configuration as JSON, keys in the order of the fields."""
-    return json.dumps(dataclasses.asdict(config), indent=2)
-
-
-def from_mapping(cls: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
-    """A configuration from parsed JSON, configurations within it included.
-
-    Raises
-    ------
-    TypeError
-        If a key is not a field of `cls`, or a field without a default is missing.
-    """
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    converted = {}
-    for key, value in values.items():
-        if isinstance(value, list):
-            value = tuple(tuple(entry) if isinstance(entry, list) else entry for entry in value)
-        elif isinstance(value, Mapping) and dataclasses.is_dataclass(fields[key].type):
-            value = from_mapping(fields[key].type, value)  # type: ignore[arg-type]
-        converted[key] = value
-    return cls(**converted)

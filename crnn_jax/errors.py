@@ -1,9 +1,9 @@
-"""What the command line tells in one line."""
+"""Errors that a user can cause, and what the command line prints of them."""
 
 import errno
 
-# What a disk says when it cannot be written to, or has no locks (Lustre and NFS mounted without
-# them): the user's to mend, wherever it comes up.
+# What a disk answers when it cannot be written to, or has no locks (Lustre and NFS mounted without
+# them). The user can resolve these wherever they come up.
 DISK_ERRORS = frozenset(
     {
         *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
@@ -13,12 +13,57 @@ DISK_ERRORS = frozenset(
 
 
 class UserError(Exception):
-    """Something in the input is wrong; the message names it and the mend, in one line.
+    """Something in the input is wrong; the message names the input and the fix, in one line.
 
-    The command line prints it without a traceback and exits with code 2. Every other exception
-    is a bug and keeps its traceback.
+    The command line prints it without a traceback and exits with code 2. Every other exception is
+    a bug and keeps its traceback.
+
+    Parameters
+    ----------
+    problem
+        What is wrong, and what to do.
+    field
+        The configuration's field at fault, where it is one: ``batch_size``, ``mel.clip_seconds``.
+        The command line prints it as its flag.
+    value
+        The field's value.
+
+    Examples
+    --------
+    >>> error = UserError("give a number above 0", field="batch_size", value=0)
+    >>> str(error)
+    'batch_size 0: give a number above 0'
+    >>> error.for_command_line()
+    '--batch-size 0: give a number above 0'
     """
+
+    def __init__(self, problem: str, *, field: str | None = None, value: object = None):
+        super().__init__(problem, field, value)
+        self.problem = problem
+        self.field = field
+        self.value = value
+
+    def __str__(self) -> str:
+        return self._line(self.field)
+
+    def for_command_line(self) -> str:
+        """The message with the field's flag in place of its name."""
+        return self._line(self.field and "--" + self.field.replace("_", "-"))
+
+    def _line(self, name: str | None) -> str:
+        if name is None:
+            return self.problem
+        value = "" if self.value is None else f" {self.value}"
+        return f"{name}{value}: {self.problem}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Through processes and clusters, where exceptions are pickled by their arguments.
+        return _user_error, (self.problem, self.field, self.value)
+
+
+def _user_error(problem: str, field: str | None, value: object) -> UserError:
+    return UserError(problem, field=field, value=value)
 
 
 class ProcessLost(Exception):
-    """One of several processes that train together has ended, or this one cannot go on."""
+    """One of several processes that train together has ended, or this one cannot continue."""

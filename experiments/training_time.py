@@ -17,22 +17,20 @@ from typing import Any, Literal
 import tyro
 from etils import epath
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
 
 from crnn_jax.bench.run import benchmark
 from crnn_jax.config import PAPER_TARGETS, Architecture, BenchmarkConfig
-from crnn_jax.figures.plots import (
-    ARCHITECTURE_LOOKS,
-    COLUMN_WIDTH,
-    new_figure,
-    parameter_label,
-    style,
-    write_figure,
-)
-from crnn_jax.study import runs
+from crnn_jax.figures.canvas import COLUMN_WIDTH, GREY, new_figure, style, write_figure
+from crnn_jax.figures.legends import add_legend, architecture_handle
+from crnn_jax.figures.looks import architecture_looks
+from crnn_jax.figures.parameter_axis import scale_parameter_axis
+from crnn_jax.files import write_file
 
 ARCHS: tuple[Architecture, ...] = ("conv1d", "conv2d", "crnn")
 BATCHES = (8, 16)
+LineStyle = Literal["-", "--"]
 KEY = ("arch", "target", "batch", "precision")
 
 
@@ -77,45 +75,53 @@ def write_rows(path: epath.Path, rows: list[dict[str, Any]]) -> None:
     writer = csv.DictWriter(text, list(rows[-1]), lineterminator="\n", restval="")
     writer.writeheader()
     writer.writerows(rows)
-    runs.write_text(path, text.getvalue())
+    write_file(path, text.getvalue().encode())
 
 
 def draw(rows: list[dict[str, Any]]) -> Figure:
-    """Time a clip against parameters and, where there is a comparison, PyTorch's time over it."""
+    """Draw the time of a clip and, where all rows have it, PyTorch's time over ours."""
     compared = all(row.get("step_ratio") for row in rows)
     batches = sorted({int(row["batch"]) for row in rows})
+    line_styles: dict[int, LineStyle] = {
+        batch: "-" if batch == batches[-1] else "--" for batch in batches
+    }
+    looks = architecture_looks(row["arch"] for row in rows)
     with style():
         figure = new_figure(COLUMN_WIDTH, 4.6 if compared else 2.6)
         panels = list(figure.subplots(2 if compared else 1, 1, sharex=True, squeeze=False)[:, 0])
-        for (arch, look), batch in itertools.product(ARCHITECTURE_LOOKS.items(), batches):
+        for (arch, look), batch in itertools.product(looks.items(), batches):
             cells = [row for row in rows if (row["arch"], int(row["batch"])) == (arch, batch)]
             cells.sort(key=lambda row: int(row["params"]))
             params = [int(row["params"]) for row in cells]
-            looks = {
+            line = {
                 "color": look.colour,
                 "marker": look.marker,
-                "linestyle": "-" if batch == batches[-1] else (0, (4, 2)),
+                "linestyle": line_styles[batch],
                 "label": f"{look.name}, batch {batch}",
             }
             times = [1e3 * float(row["step_s"]) / batch for row in cells]
-            panels[0].plot(params, times, **looks)
+            panels[0].plot(params, times, **line)
             if compared:
-                panels[1].plot(params, [float(row["step_ratio"]) for row in cells], **looks)
-        panels[0].set(xscale="log", yscale="log", ylabel="Training step (ms a clip)")
+                panels[1].plot(params, [float(row["step_ratio"]) for row in cells], **line)
+        panels[0].set(yscale="log", ylabel="Training step (ms per clip)")
         panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panels[0].yaxis.set_major_formatter("{x:g}")
         panels[0].yaxis.set_minor_locator(NullLocator())
-        targets = sorted({int(row["target"]) for row in rows})
-        panels[-1].xaxis.set_major_locator(FixedLocator(targets))
-        panels[-1].xaxis.set_minor_locator(NullLocator())
-        panels[-1].xaxis.set_major_formatter(lambda value, _: parameter_label(value))
-        panels[-1].set_xlabel("Trainable parameters")
+        targets = [int(row["target"]) for row in rows]
+        scale_parameter_axis(panels[-1], [int(row["params"]) for row in rows], targets)
         if compared:
             panels[1].set_ylabel("PyTorch's time / ours")
-            panels[1].axhline(1.0, color="0.35", linewidth=0.8)
+            panels[1].axhline(1.0, color=GREY, linewidth=0.8)
             panels[1].set_ylim(bottom=0)
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=len(batches))
+        add_legend(
+            figure,
+            [architecture_handle(look) for look in looks.values()],
+            [
+                Line2D([], [], color=GREY, linestyle=line_style, label=f"batch {batch}")
+                for batch, line_style in line_styles.items()
+            ],
+            title=", ".join(sorted({row["device"] for row in rows})),
+        )
     return figure
 
 

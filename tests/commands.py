@@ -16,14 +16,15 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from crnn_jax.config import SweepConfig, TrainConfig
+from crnn_jax.config import RuntimeConfig, SweepConfig, TrainConfig
 from crnn_jax.train.checkpoints import load_variables
 
 # What `Commands` starts, for one seed.
 STUDY = SweepConfig(
     archs=("conv1d",),
     targets=(4_000,),
-    train=TrainConfig(epochs=3, batch_size=8, clip_seconds=2.5, checkpoint_seconds=0.0),
+    train=TrainConfig(epochs=3, batch_size=8, clip_seconds=2.5),
+    runtime=RuntimeConfig(checkpoint_seconds=0.0),
 )
 CELL = "conv1d-4000-uniform-seed0"
 # What two runs of the same cell may differ in.
@@ -58,7 +59,7 @@ class Commands:
         """A sweep in a process group of its own."""
         environment = {**os.environ, "XDG_CACHE_HOME": str(self.caches), **(environment or {})}
         command = [
-            *(sys.executable, "-m", "crnn_jax.cli.main", "sweep", "--out", out, "--dataset"),
+            *(sys.executable, "-m", "crnn_jax", "sweep", "--out", out, "--dataset"),
             *(self.dataset, "--archs", "conv1d", "--targets", 4000, "--epochs", 3),
             *("--batch-size", 8, "--clip-seconds", 2.5, "--checkpoint-seconds", 0),
             *("--seeds", *range(seeds), *flags),

@@ -15,9 +15,11 @@ from fsspec.implementations.local import LocalFileSystem
 from crnn_jax.cli import main as cli
 from crnn_jax.config import DataConfig, MelConfig, SweepConfig, TrainConfig
 from crnn_jax.data.prepared import PreparedSet, prepare
-from crnn_jax.models.budget import Budget
-from crnn_jax.study.sweep import Cell, sweep
+from crnn_jax.study import events
+from crnn_jax.study.schema import RunResult
+from crnn_jax.study.sweep import sweep
 from crnn_jax.train import parallel
+from crnn_jax.train.events import StepDone
 from tests.commands import Commands, finish
 
 
@@ -89,37 +91,34 @@ def small_set(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
 
 @dataclasses.dataclass
 class Log:
-    """A watcher that remembers what it was told."""
+    """Remembers a sweep's events."""
 
     started: list[str] = dataclasses.field(default_factory=list)
     skipped: list[str] = dataclasses.field(default_factory=list)
-    finished: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    finished: dict[str, RunResult] = dataclasses.field(default_factory=dict)
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
     left: list[str] = dataclasses.field(default_factory=list)
-    fractions: list[float] = dataclasses.field(default_factory=list)
+    steps: list[tuple[str, int, int]] = dataclasses.field(default_factory=list)
 
-    def cell_started(self, cell: Cell, budget: Budget) -> None:
-        self.started.append(cell.name)
-
-    def cell_progress(self, cell: Cell, fraction: float, message: str) -> None:
-        self.fractions.append(fraction)
-
-    def cell_finished(self, cell: Cell, result: dict[str, Any]) -> None:
-        self.finished[cell.name] = result
-
-    def cell_skipped(self, cell: Cell) -> None:
-        self.skipped.append(cell.name)
-
-    def cell_failed(self, cell: Cell, error: str) -> None:
-        self.failed[cell.name] = error
-
-    def cell_left(self, cell: Cell) -> None:
-        self.left.append(cell.name)
+    def __call__(self, event: events.SweepEvent) -> None:
+        match event:
+            case events.CellStarted(cell, _):
+                self.started.append(cell.name)
+            case events.CellProgress(cell, StepDone(epoch, step, _, _), _):
+                self.steps.append((cell.name, epoch, step))
+            case events.CellFinished(cell, result):
+                self.finished[cell.name] = result
+            case events.CellSkipped(cell):
+                self.skipped.append(cell.name)
+            case events.CellFailed(cell, error):
+                self.failed[cell.name] = error
+            case events.CellLeft(cell):
+                self.left.append(cell.name)
 
 
 @dataclasses.dataclass(frozen=True)
 class SweptFolder:
-    """A finished sweep: its study, its folder, and what was told of it."""
+    """A finished sweep: its study, its folder, and its events."""
 
     study: SweepConfig
     out: epath.Path
@@ -134,7 +133,7 @@ def small_sweep(small_set: PreparedSet, tmp_path_factory: pytest.TempPathFactory
     """The three architectures at 4,000 parameters, trained for an epoch."""
     out = epath.Path(tmp_path_factory.mktemp("sweep"))
     log = Log()
-    assert sweep(STUDY, small_set, out, log) == []
+    assert sweep(STUDY, small_set, out, on_event=log) == []
     return SweptFolder(STUDY, out, log)
 
 

@@ -11,9 +11,8 @@ from crnn_jax.config import (
     ModelConfig,
     SweepConfig,
     TrainConfig,
-    from_mapping,
-    to_json,
 )
+from crnn_jax.serialization import from_mapping, to_json
 
 positive = st.floats(0.01, 100)
 configs = st.one_of(

@@ -89,7 +89,8 @@ class Contestant:
             raise RuntimeError(f"the benchmark's process ended with {self.close()}")
         answer = json.loads(line)
         if "user_error" in answer:
-            raise UserError(answer["user_error"])
+            problem, field, value = answer["user_error"]
+            raise UserError(problem, field=field, value=value)
         return answer
 
     def close(self) -> int:
@@ -117,16 +118,22 @@ def twin_device(platform: str, count: int, torch_has_gpu: bool) -> Literal["cpu"
     if platform == "cpu":
         return "cpu"
     if platform not in ("gpu", "cuda", "rocm"):
-        raise UserError(f"--against torch: JAX computes on {platform}, PyTorch cannot; {on_cpu}")
+        raise UserError(
+            f"JAX computes on {platform}, PyTorch cannot; {on_cpu}", field="against", value="torch"
+        )
     if not torch_has_gpu:
         raise UserError(
-            f"--against torch: JAX computes on a GPU, the installed PyTorch cannot; install one "
-            f"that can (pytorch.org), or {on_cpu}"
+            f"JAX computes on a GPU, the installed PyTorch cannot; install one "
+            f"that can (pytorch.org), or {on_cpu}",
+            field="against",
+            value="torch",
         )
     if count > 1:
         raise UserError(
-            f"--against torch: JAX computes on {count} GPUs, PyTorch's twin on one; "
-            f"CUDA_VISIBLE_DEVICES=0 lets both see one"
+            f"JAX computes on {count} GPUs, PyTorch's twin on one; "
+            f"CUDA_VISIBLE_DEVICES=0 lets both see one",
+            field="against",
+            value="torch",
         )
     return "cuda"
 
@@ -173,7 +180,9 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     candidates: tuple[Candidate, ...] = ("jax",)
     if config.against == "torch":
         if importlib.util.find_spec("torch") is None:
-            raise UserError("--against torch: not installed; pip install 'crnn_jax[bench]'")
+            raise UserError(
+                "not installed; pip install 'crnn_jax[bench]'", field="against", value="torch"
+            )
         candidates = (*candidates, *TORCH)
     with _contest(candidates) as contestants:
         devices = contestants["jax"].devices

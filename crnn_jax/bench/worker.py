@@ -48,10 +48,10 @@ class JaxNetwork:
         from crnn_jax.train import parallel
         from crnn_jax.train.loop import compile_steps
 
-        self.config = TrainConfig(batch_size=setup["batch"], precision=setup["precision"])
+        self.config = TrainConfig(batch_size=setup["batch"])
         model = ModelConfig(setup["arch"], tuple(setup["widths"]), precision=setup["precision"])
         self.mesh = parallel.batch_mesh()
-        parallel.check_batch_size(setup["batch"], self.mesh, "--batch")
+        parallel.check_batch_size(setup["batch"], self.mesh, "batch")
         self.frames = setup["frames"]
         self.compiled, self.state = compile_steps(model, self.config, 0, self.frames, self.mesh)
         self.batch = parallel.put_batch(self.mesh, _random_batch(setup))
@@ -280,8 +280,9 @@ def answers(candidate: str) -> Iterator[dict[str, Any]]:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
             raise UserError(
-                f"--batch {setup['batch']}: out of memory; give a smaller one, or a shorter "
-                f"--clip-seconds"
+                "out of memory; give a smaller one, or a shorter --clip-seconds",
+                field="batch",
+                value=setup["batch"],
             ) from error
         raise
 
@@ -295,7 +296,8 @@ def main() -> None:
         for said in answers(sys.argv[1]):
             print(json.dumps(said), file=out, flush=True)
     except UserError as error:
-        print(json.dumps({"user_error": str(error)}), file=out, flush=True)
+        answer = {"user_error": [error.problem, error.field, error.value]}
+        print(json.dumps(answer), file=out, flush=True)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags
 from jaxtyping import Float16, UInt8
 
-from crnn_jax.config import MelConfig, TrainConfig
+from crnn_jax.config import SHORTEST_FRAMES, MelConfig, RuntimeConfig, TrainConfig
 from crnn_jax.data.prepared import PreparedSet
 from crnn_jax.errors import UserError
 
@@ -30,7 +30,7 @@ class Batch(TypedDict):
     tags: UInt8[np.ndarray, "batch tags"]
 
 
-def frames_of(mel: MelConfig, clip_seconds: float | None) -> int:
+def count_frames(mel: MelConfig, clip_seconds: float | None) -> int:
     """Frames of a training example: those of a clip, or of its centre of `clip_seconds`.
 
     Raises
@@ -41,22 +41,21 @@ def frames_of(mel: MelConfig, clip_seconds: float | None) -> int:
     shortest = SHORTEST_FRAMES * mel.hop_length / mel.sample_rate
     if mel.frames < SHORTEST_FRAMES:
         raise UserError(
-            f"--mel.clip-seconds {mel.clip_seconds:g}: the networks need {shortest:.2g} s; prepare "
-            f"the data set with that or more"
+            f"the networks need {shortest:.2g} s; prepare the data set with that or more",
+            field="mel.clip_seconds",
+            value=f"{mel.clip_seconds:g}",
         )
     if clip_seconds is None:
         return mel.frames
     frames = 1 + round(clip_seconds * mel.sample_rate) // mel.hop_length
     if not SHORTEST_FRAMES <= frames <= mel.frames:
         raise UserError(
-            f"--clip-seconds {clip_seconds:g}: the prepared clips last {mel.clip_seconds:g} s and "
-            f"the networks need {shortest:.2g} s; give a value between"
+            f"the prepared clips last {mel.clip_seconds:g} s and "
+            f"the networks need {shortest:.2g} s; give a value between",
+            field="clip_seconds",
+            value=f"{clip_seconds:g}",
         )
     return frames
-
-
-# Every architecture has at least one frame left after its poolings.
-SHORTEST_FRAMES = 96
 
 
 class CropAndStrip(grain.transforms.Map):
@@ -71,7 +70,7 @@ class CropAndStrip(grain.transforms.Map):
         return {"log_mel": log_mel, "tags": element["tags"]}
 
 
-def steps_of_epoch(data: PreparedSet, config: TrainConfig) -> int:
+def count_steps(data: PreparedSet, config: TrainConfig) -> int:
     """Batches of one pass over the training split, whose last examples may not fill one.
 
     Raises
@@ -82,8 +81,9 @@ def steps_of_epoch(data: PreparedSet, config: TrainConfig) -> int:
     n_examples = _training_examples(data, config)
     if n_examples < config.batch_size:
         raise UserError(
-            f"--batch-size {config.batch_size}: the training split of {data.path} has "
-            f"{n_examples} examples; give at most that"
+            f"the training split of {data.path} has {n_examples} examples; give at most that",
+            field="batch_size",
+            value=config.batch_size,
         )
     return n_examples // config.batch_size
 
@@ -99,6 +99,7 @@ def training_batches(
     seed: int,
     *,
     first: int = 0,
+    runtime: RuntimeConfig = RuntimeConfig(),
     process: int = 0,
     n_processes: int = 1,
 ) -> Generator[Batch, None, None]:
@@ -116,17 +117,23 @@ def training_batches(
         .slice(slice(_training_examples(data, config)))
         .seed(seed)
         .shuffle()
-        .map(CropAndStrip(frames_of(data.mel, config.clip_seconds)))
+        .map(CropAndStrip(count_frames(data.mel, config.clip_seconds)))
         .batch(rows, drop_remainder=True)
-        .slice(slice(process, steps_of_epoch(data, config) * n_processes, n_processes))
+        .slice(slice(process, count_steps(data, config) * n_processes, n_processes))
         .repeat()
         .slice(slice(first, None))
     )
-    return _read_ahead(batches, config.read_threads, config.read_workers)
+    return _read_ahead(batches, runtime.read_threads, runtime.read_workers)
 
 
 def evaluation_batches(
-    data: PreparedSet, split: str, config: TrainConfig, *, process: int = 0, n_processes: int = 1
+    data: PreparedSet,
+    split: str,
+    config: TrainConfig,
+    *,
+    runtime: RuntimeConfig = RuntimeConfig(),
+    process: int = 0,
+    n_processes: int = 1,
 ) -> Generator[Batch, None, None]:
     """One pass over a split in its stored order; the last batch is as short as it comes.
 
@@ -136,11 +143,11 @@ def evaluation_batches(
     rows = config.batch_size // n_processes
     batches = (
         grain.MapDataset.source(data.source(split))
-        .map(CropAndStrip(frames_of(data.mel, config.clip_seconds)))
+        .map(CropAndStrip(count_frames(data.mel, config.clip_seconds)))
         .batch(rows)
         .slice(slice(process, None, n_processes))
     )
-    return _read_ahead(batches, config.read_threads, workers=0)
+    return _read_ahead(batches, runtime.read_threads, workers=0)
 
 
 def _read_ahead(
@@ -170,9 +177,11 @@ def _read_ahead(
             if "Worker process was terminated" not in str(error):
                 raise
             raise UserError(
-                f"--read-workers {workers}: a process that reads ahead was killed, most likely for "
-                f"want of memory or of room in /dev/shm; give fewer, or a smaller --batch-size: "
-                f"the same command goes on where it was"
+                "a process that reads ahead was killed, most likely for "
+                "want of memory or of room in /dev/shm; give fewer, or a smaller --batch-size: "
+                "the same command goes on where it was",
+                field="read_workers",
+                value=workers,
             ) from error
 
 

@@ -485,8 +485,10 @@ class _Reader:
             root = self.config.manual_dir
             if error.reason == "missing" and root is not None and not epath.Path(root).exists():
                 raise UserError(
-                    f"--manual-dir {root}: not there any more, or not on this machine; mount it, "
-                    f"and give the command again, which goes on where it was"
+                    "not there any more, or not on this machine; mount it, "
+                    "and give the command again, which goes on where it was",
+                    field="manual_dir",
+                    value=root,
                 ) from error
             raise
 

@@ -19,8 +19,9 @@ from google.protobuf.message import Message
 from tensorflow_datasets.core import naming
 from tensorflow_datasets.core.proto import dataset_info_pb2, feature_pb2
 
-from crnn_jax.config import MelConfig, from_mapping
+from crnn_jax.config import MelConfig
 from crnn_jax.errors import UserError
+from crnn_jax.serialization import from_mapping
 
 SPLITS = ("train", "valid", "test")
 # TFDS's names.

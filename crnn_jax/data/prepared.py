@@ -9,7 +9,6 @@ import csv
 import dataclasses
 import errno
 import functools
-import importlib
 import io
 import itertools
 import os
@@ -22,19 +21,15 @@ from etils import epath
 
 from crnn_jax.config import DataConfig, MelConfig
 from crnn_jax.errors import UserError
+from crnn_jax.registry import Registry
 from crnn_jax.user_text import csv_field
 
 if TYPE_CHECKING:
     from crnn_jax.data.builder import Engine, RecordsBuilder
 
-# Name → module and class: a command imports the one that it needs.
-BUILDERS = {
-    "synthetic": "crnn_jax.data.sets.synthetic:Synthetic",
-    "folder": "crnn_jax.data.sets.folder:Folder",
-    "msd": "crnn_jax.data.sets.msd:Msd",
-    "magnatagatune": "crnn_jax.data.sets.magnatagatune:MagnaTagATune",
-    "jamendo": "crnn_jax.data.sets.jamendo:Jamendo",
-}
+BUILDERS: "Registry[type[RecordsBuilder]]" = Registry(
+    "data set", field="dataset", package="data.sets", attribute="BUILDER"
+)
 
 # Files that a process may have open beside the shards: libraries, pipes, a snapshot under way.
 OTHER_FILES = 256
@@ -206,15 +201,11 @@ def open_set(path: str | os.PathLike) -> PreparedSet:
     folder = epath.Path(path)
     if not is_whole(folder):
         raise UserError(
-            f"--dataset {path}: neither a prepared set's folder nor one of {', '.join(BUILDERS)}"
+            f"neither a prepared set's folder nor one of {', '.join(BUILDERS)}",
+            field="dataset",
+            value=path,
         )
     return PreparedSet(path=os.fspath(folder), **read_description(folder))
-
-
-def builder_class(name: str) -> "type[RecordsBuilder]":
-    """The builder of a name in `BUILDERS`."""
-    module, _, attribute = BUILDERS[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
 
 
 def prepare(
@@ -244,7 +235,7 @@ def prepare(
         return open_set(config.dataset)
     from crnn_jax.data.description import is_whole
 
-    builder = builder_class(config.dataset)(config, engine=engine, report=report)
+    builder = BUILDERS[config.dataset](config, engine=engine, report=report)
     if not is_whole(builder.data_path):
         builder.download_and_prepare()
     data = open_set(builder.data_path)

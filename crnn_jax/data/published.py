@@ -77,7 +77,7 @@ def find_folder(config: DataConfig, folders: Sequence[str], file: str) -> epath.
     """
     root = collection_root(config)
     if not root.is_dir():
-        raise UserError(f"--manual-dir {root}: no such folder")
+        raise UserError("no such folder", field="manual_dir", value=root)
     for folder in folders:
         if (root / folder / file).exists():
             return root / folder

@@ -1,47 +1,49 @@
-"""The figure of one tagged file: its log-mel, and below it the tags' scores over time."""
+"""A tagged file: its log-mel, and below it the scores of its tags over time."""
 
-import io
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import matplotlib.style
 import numpy as np
 from etils import epath
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
 from crnn_jax.config import MelConfig
-from crnn_jax.errors import UserError
-from crnn_jax.figures.plots import FONT_SIZE, FORMATS, STYLE, drawable
-from crnn_jax.files import write_file
-from crnn_jax.tagging.tagger import TaggedFile, file_windows
+from crnn_jax.figures.canvas import (
+    FONT_SIZE,
+    PAGE_WIDTH,
+    check_image_path,
+    new_figure,
+    style,
+    write_image,
+)
+from crnn_jax.figures.mel_axis import label_mel_bands
+from crnn_jax.figures.names import drawable
 
-# Inches: both columns of a two-column page.
-WIDTH = 7.0
+if TYPE_CHECKING:
+    from crnn_jax.tagging.tagger import TaggedFile
+
+# Inches.
 SPECTROGRAM_HEIGHT = 1.7
 ROW_HEIGHT = 0.16
 MARGINS_HEIGHT = 0.75
-# More than the columns that the figure has pixels for at 300 dpi would not be seen.
+# As many as the figure has pixels across, at 300 dpi.
 LARGEST_COLUMNS = 2000
-FREQUENCY_TICKS = (250, 500, 1000, 2000, 4000, 8000, 16_000)
-# Round steps of a clock, in s.
+# Steps of the time axis, in s.
 TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 28_800)
 
 
 def check_figure_path(path: epath.Path) -> None:
-    """Raise a UserError if a figure cannot be named so."""
-    if path.suffix.removeprefix(".") not in FORMATS:
-        names = " or ".join(f".{suffix}" for suffix in FORMATS)
-        raise UserError(f"--figure {path}: give a file name that ends in {names}")
+    """Raise a UserError if the file's name is neither that of a PNG nor of an SVG."""
+    check_image_path(path, "figure")
 
 
 def draw_tags(
-    tagged: TaggedFile, tag_names: Sequence[str], mel: MelConfig, top: int, out: epath.Path
+    tagged: "TaggedFile", tag_names: Sequence[str], mel: MelConfig, top: int, out: epath.Path
 ) -> None:
-    """Draw a tagged file, which is read once more for it.
+    """Draw a tagged file; the file is read again for its log-mel.
 
     Parameters
     ----------
@@ -50,16 +52,16 @@ def draw_tags(
     tag_names
         Names of the scores' columns.
     mel
-        Front end of the network; its ``clip_seconds`` are a window's length.
+        Log-mel of the network's input; ``clip_seconds`` is the length of a window.
     top
-        How many tags: those with the highest mean score.
+        Number of tags to draw, those with the highest mean scores.
     out
-        Where to, PNG or SVG.
+        File to write, PNG or SVG.
 
     Raises
     ------
     UserError
-        If `out` is neither.
+        If `out` is neither, or cannot be written.
     AudioError
         If the file can no longer be read.
     """
@@ -67,14 +69,13 @@ def draw_tags(
     shown = tagged.best(top)
     centres = tagged.start_s + mel.clip_seconds / 2
     begin, end = tagged.start_s[0], tagged.start_s[-1] + mel.clip_seconds
-    # Each window has the time that it is nearest to.
+    # A window is drawn from halfway to the window before it to halfway to the next.
     borders = np.concatenate([[begin], (centres[1:] + centres[:-1]) / 2, [end]])
     decibels = spectrogram(tagged, mel)
 
-    with matplotlib.style.context(dict(STYLE), after_reset=True):
+    with style():
         height = MARGINS_HEIGHT + SPECTROGRAM_HEIGHT + ROW_HEIGHT * len(shown)
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure(PAGE_WIDTH, height)
         upper, lower = figure.subplots(
             2, 1, sharex=True, height_ratios=[SPECTROGRAM_HEIGHT, ROW_HEIGHT * len(shown)]
         )
@@ -90,7 +91,9 @@ def draw_tags(
             cmap="magma",
             interpolation="antialiased",
         )
-        _label_frequencies(upper, mel)
+        label_mel_bands(upper.yaxis, mel)
+        upper.set_ylabel("frequency (kHz)")
+        upper.tick_params(axis="x", labelbottom=False)
         upper.set_title(drawable(epath.Path(tagged.path).name), loc="left", parse_math=False)
         figure.colorbar(image, ax=upper, label="log-mel (dB)", pad=0.012, fraction=0.04, aspect=14)
 
@@ -110,19 +113,18 @@ def draw_tags(
         bar = figure.colorbar(mesh, ax=lower, label="score", pad=0.012, fraction=0.04, aspect=14)
         bar.locator = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10])
         bar.update_ticks()
-        suffix = out.suffix.removeprefix(".")
-        content = io.BytesIO()
-        figure.savefig(content, format=suffix, metadata=dict(FORMATS[suffix]))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_file(out, content.getvalue())
+    write_image(figure, out)
 
 
-def spectrogram(tagged: TaggedFile, mel: MelConfig) -> Float[np.ndarray, "mel columns"]:
-    """The whole file's log-mel in dB, averaged over time to what a figure can show.
+def spectrogram(tagged: "TaggedFile", mel: MelConfig) -> Float[np.ndarray, "mel columns"]:
+    """Compute the log-mel of a whole file in dB, averaged over time to what a figure can show.
 
-    Each window has a floor of its own, ``top_db`` below its maximum; the highest of them is the
-    floor of all.
+    Each window has its own floor, ``top_db`` below its maximum; the highest one is the floor of
+    the whole file.
     """
+    # Imported here so that no figure needs JAX before it is drawn.
+    from crnn_jax.tagging.tagger import file_windows
+
     seconds_per_frame = mel.hop_length / mel.sample_rate
     spare = tagged.start_s[-1] - tagged.start_s[0]
     frames = round(spare / seconds_per_frame) + mel.frames
@@ -141,19 +143,6 @@ def spectrogram(tagged: TaggedFile, mel: MelConfig) -> Float[np.ndarray, "mel co
     return np.maximum(columns, floor)
 
 
-def _label_frequencies(axes: Axes, mel: MelConfig) -> None:
-    # Over a second to import, most of it numba.
-    from librosa import mel_frequencies
-
-    # The filters' peaks lie between two more frequencies, 0 Hz and the highest.
-    peaks = mel_frequencies(mel.n_mels + 2, fmin=0.0, fmax=mel.sample_rate / 2)[1:-1]
-    ticks = [hz for hz in FREQUENCY_TICKS if peaks[0] <= hz <= peaks[-1]]
-    places = np.interp(ticks, peaks, np.arange(mel.n_mels))
-    axes.set_yticks(places, [f"{hz / 1000:g}" for hz in ticks])
-    axes.set_ylabel("frequency (kHz)")
-    axes.tick_params(axis="x", labelbottom=False)
-
-
 def _label_times(axes: Axes, begin: float, end: float) -> None:
     step = next((step for step in TIME_STEPS if (end - begin) / step <= 10), TIME_STEPS[-1])
     axes.xaxis.set_major_locator(MultipleLocator(step))
@@ -165,7 +154,7 @@ def _label_times(axes: Axes, begin: float, end: float) -> None:
 
 
 def _write_means(axes: Axes, means: Float[np.ndarray, "tags"]) -> None:
-    """The mean scores, right of the rows."""
+    """Write the mean scores to the right of the rows."""
     right = axes.secondary_yaxis("right")
     right.set_yticks(range(len(means)), [f"{mean:.3f}" for mean in means])
     right.tick_params(length=0, labelsize=FONT_SIZE - 1)

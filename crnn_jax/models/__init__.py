@@ -1,24 +1,29 @@
-"""The three networks, and the one registry that names them."""
+"""The networks: every file here is an architecture, but for `blocks` and `budget`.
+
+A new architecture is one new file with an `Architecture` named ``ARCHITECTURE``; the budget solver,
+sweeps, figures and the benchmark find it by the file's name.
+"""
 
 import contextlib
 import dataclasses
-from types import ModuleType
 
 import jax
 from flax import linen as nn
 
-from crnn_jax.config import Architecture, ModelConfig
-from crnn_jax.models import conv1d, conv2d, crnn
+from crnn_jax.config import NOT_ARCHITECTURES, ModelConfig
+from crnn_jax.registry import Registry
 
 
 @dataclasses.dataclass(frozen=True)
-class ArchitectureSpec:
-    """An architecture as the budget solver sees it.
+class Architecture:
+    """A kind of network, whose size is set by the widths of its layers.
 
     Attributes
     ----------
     module
-        The Linen module: ``module(config, axis_name)``.
+        The Linen module: ``module(config, axis_name)``, called with log-mels of shape (batch, mel,
+        frames), at least 96 frames, and `train`. It sows its last hidden layer as ``features`` in
+        ``intermediates``, and gives logits of shape (batch, tags).
     base_widths
         Widths of its layers at width multiplier 1.
     near_output
@@ -30,15 +35,13 @@ class ArchitectureSpec:
     near_output: tuple[bool, ...]
 
 
-def _spec(room: ModuleType, module: type[nn.Module]) -> ArchitectureSpec:
-    return ArchitectureSpec(module, room.BASE_WIDTHS, room.NEAR_OUTPUT)
-
-
-ARCHITECTURES: dict[Architecture, ArchitectureSpec] = {
-    "conv1d": _spec(conv1d, conv1d.Conv1D),
-    "conv2d": _spec(conv2d, conv2d.Conv2D),
-    "crnn": _spec(crnn, crnn.CRNN),
-}
+ARCHITECTURES: Registry[Architecture] = Registry(
+    "architecture",
+    field="arch",
+    package="models",
+    attribute="ARCHITECTURE",
+    without=NOT_ARCHITECTURES,
+)
 
 
 def matmul_precision(network: nn.Module) -> contextlib.AbstractContextManager:
@@ -56,8 +59,16 @@ def build(config: ModelConfig, axis_name: str | None = None) -> nn.Module:
     Parameters
     ----------
     config
-        Architecture and widths.
+        Architecture, widths and options.
     axis_name
         Mesh axis over which the batch is split, or None.
+
+    Examples
+    --------
+    >>> network = build(ModelConfig("conv2d", (8, 8, 8, 8, 8), n_tags=3))
+    >>> log_mel = jax.numpy.zeros((2, 96, 188))
+    >>> variables = network.init(jax.random.key(0), log_mel, train=False)
+    >>> network.apply(variables, log_mel, train=False).shape
+    (2, 3)
     """
     return ARCHITECTURES[config.arch].module(config, axis_name)

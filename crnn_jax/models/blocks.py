@@ -270,6 +270,53 @@ def _three(initializer: Callable) -> Callable:
     return initialise
 
 
+def normalize_input(
+    network: nn.Module,
+    log_mel: Float[Array, "batch mel frames"],
+    pools: Sequence[int],
+    *,
+    train: bool,
+    unpadded: int | None = None,
+) -> Float[Array, "batch mel padded_frames 1"]:
+    """Batch norm of a network's input, padding so that every frame counts, and a channel axis.
+
+    The norm is ``input_norm`` in the network's variables and acts along ``config.input_norm``: per
+    mel band it comes before the padding, so that padded frames are zero, the mean of every band;
+    per frame it comes after it, as in the published CRNN.
+
+    Parameters
+    ----------
+    network
+        The network that calls this in its ``__call__``.
+    log_mel
+        In dB; 96 frames or more.
+    pools, unpadded
+        See `pad_to_whole_windows`.
+    train
+        Whether the batch's own statistics are used.
+    """
+    config: ModelConfig = network.config  # type: ignore[attr-defined]
+    axis_name: str | None = network.axis_name  # type: ignore[attr-defined]
+    per_band = config.input_norm == "mel"
+    norm = BatchNorm(config, 1 if per_band else 2, axis_name, name="input_norm")
+    if per_band:
+        x = pad_to_whole_windows(norm(log_mel, train=train), pools, unless=unpadded)
+    else:
+        x = norm(pad_to_whole_windows(log_mel, pools, unless=unpadded), train=train)
+    return x[..., None].astype(config.precision)
+
+
+def classify(
+    network: nn.Module, features: Float[Array, "batch features"], *, train: bool
+) -> Float[Array, "batch tags"]:
+    """A network's end: its features are sown, dropped out, and turned into logits in float32."""
+    config: ModelConfig = network.config  # type: ignore[attr-defined]
+    axis_name: str | None = network.axis_name  # type: ignore[attr-defined]
+    network.sow("intermediates", "features", features)
+    features = Dropout(config.dropout_output, axis_name)(features, train=train)
+    return nn.Dense(config.n_tags, name="output")(features.astype(jnp.float32))
+
+
 def pad_to_whole_windows(
     x: Float[Array, "batch mel frames"], pools: Sequence[int], *, unless: int | None = None
 ) -> Float[Array, "batch mel padded_frames"]:

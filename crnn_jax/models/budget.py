@@ -19,9 +19,11 @@ from jaxtyping import Float, Int
 from crnn_jax.config import (
     BUDGET_TOLERANCE,
     LARGEST_BUDGET_TOLERANCE,
+    SHORTEST_FRAMES,
     SMALLEST_WIDTH,
     Architecture,
     ModelConfig,
+    NetworkOptions,
     Rule,
 )
 from crnn_jax.errors import UserError
@@ -57,10 +59,17 @@ class Budget:
         return (self.params - self.target) / self.target
 
 
-def count_parameters(config: ModelConfig) -> int:
-    """Trainable parameters of a network, from the shapes of the module's own `init`."""
-    # Fewest frames that any architecture takes: no parameter depends on their number.
-    log_mel = jax.ShapeDtypeStruct((1, config.n_mels, 96), "float32")
+def count_parameters(config: ModelConfig, frames: int = SHORTEST_FRAMES) -> int:
+    """Trainable parameters of a network, from the shapes of the module's own `init`.
+
+    Parameters
+    ----------
+    config
+        The network.
+    frames
+        Frames of its input: parameters depend on them where ``input_norm`` is ``frames`` only.
+    """
+    log_mel = jax.ShapeDtypeStruct((1, config.n_mels, frames), "float32")
     initialise = functools.partial(build(config).init, train=False)
     # The key is traced as well: counting takes no device from the process that is to train, neither
     # three quarters of a GPU's memory nor a whole TPU.
@@ -96,13 +105,20 @@ class CountPolynomial:
 
 
 @functools.lru_cache
-def count_polynomial(arch: Architecture, n_tags: int, n_mels: int) -> CountPolynomial:
+def count_polynomial(
+    arch: Architecture,
+    n_tags: int,
+    n_mels: int,
+    options: NetworkOptions = NetworkOptions(),
+    frames: int = SHORTEST_FRAMES,
+) -> CountPolynomial:
     """Pin the polynomial down by real networks: all widths 1, but for one or two of them."""
     layers = len(ARCHITECTURES[arch].base_widths)
 
     def count(*wider: int) -> int:
         widths = tuple(1 + wider.count(layer) for layer in range(layers))
-        return count_parameters(ModelConfig(arch, widths, n_tags, n_mels))
+        config = ModelConfig(arch, widths, n_tags, n_mels, **dataclasses.asdict(options))
+        return count_parameters(config, frames)
 
     smallest = count()
     one_wider = np.array([count(i) for i in range(layers)])
@@ -118,7 +134,14 @@ def count_polynomial(arch: Architecture, n_tags: int, n_mels: int) -> CountPolyn
 
 
 def solve(
-    arch: Architecture, rule: Rule, target: int, *, n_tags: int = 50, n_mels: int = 96
+    arch: Architecture,
+    rule: Rule,
+    target: int,
+    *,
+    n_tags: int = 50,
+    n_mels: int = 96,
+    options: NetworkOptions = NetworkOptions(),
+    frames: int = SHORTEST_FRAMES,
 ) -> Budget:
     """Find the widths whose network has `target` trainable parameters, within 1 % (or else 2 %).
 
@@ -134,15 +157,17 @@ def solve(
         Architecture, and which layers scale with √s (`exact_widths`).
     target
         Trainable parameters.
-    n_tags, n_mels
-        Outputs, and mel bands of the input.
+    n_tags, n_mels, frames
+        Outputs, and mel bands and frames of the input (see `count_parameters`).
+    options
+        Options of the network.
 
     Raises
     ------
     UserError
         If no such rounding comes within 2 %; it names the nearest count that can be reached.
     """
-    polynomial = count_polynomial(arch, n_tags, n_mels)
+    polynomial = count_polynomial(arch, n_tags, n_mels, options, frames)
     s = _exact_multiplier(arch, rule, target, polynomial)
     exact = np.array(exact_widths(arch, rule, s))
     searches = (
@@ -163,12 +188,16 @@ def solve(
             break
     if miss > LARGEST_BUDGET_TOLERANCE * target:
         raise UserError(
-            f"--target {target}: no {arch} under the {rule} rule comes within "
-            f"{LARGEST_BUDGET_TOLERANCE:.0%} of that; the nearest has "
-            f"{round(float(polynomial(widths)))} parameters"
+            f"no {arch} under the {rule} rule comes within {LARGEST_BUDGET_TOLERANCE:.0%} of that; "
+            f"the nearest has {round(float(polynomial(widths)))} parameters",
+            field="target",
+            value=target,
         )
-    config = ModelConfig(arch, tuple(map(int, widths)), n_tags, n_mels)
-    return Budget(arch, rule, target, found_s, config.widths, count_parameters(config))
+    config = ModelConfig(
+        arch, tuple(map(int, widths)), n_tags, n_mels, **dataclasses.asdict(options)
+    )
+    params = count_parameters(config, frames)
+    return Budget(arch, rule, target, found_s, config.widths, params)
 
 
 def check_reachable(arch: Architecture, rule: Rule, target: int, *, n_mels: int = 96) -> None:
@@ -183,8 +212,9 @@ def check_reachable(arch: Architecture, rule: Rule, target: int, *, n_mels: int 
     smallest = round(float(count_polynomial(arch, 1, n_mels)(widths).min()))
     if smallest > (1 + LARGEST_BUDGET_TOLERANCE) * target:
         raise UserError(
-            f"--target {target}: the smallest {arch} under the {rule} rule has {smallest} "
-            f"parameters; give more"
+            f"the smallest {arch} under the {rule} rule has {smallest} parameters; give more",
+            field="target",
+            value=target,
         )
 
 

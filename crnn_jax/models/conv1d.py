@@ -1,22 +1,19 @@
 """Conv1D: the paper's k1c2, convolutions along time only."""
 
-import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from crnn_jax.config import PAPER_FRAMES, ModelConfig
+from crnn_jax.models import Architecture
 from crnn_jax.models.blocks import (
-    BatchNorm,
     ConvolutionBlock,
     DenseBlock,
-    Dropout,
+    classify,
     flatten,
-    pad_to_whole_windows,
+    normalize_input,
 )
 
-BASE_WIDTHS = (32, 32, 64, 64, 64, 64)
-NEAR_OUTPUT = (False, False, False, False, True, True)
-TIME_POOLS = (4, 5, 8, 8)
+TIME_POOLS = (4, 5, 8)
 
 
 class Conv1D(nn.Module):
@@ -36,15 +33,18 @@ class Conv1D(nn.Module):
         self, log_mel: Float[Array, "batch mel frames"], *, train: bool
     ) -> Float[Array, "batch tags"]:
         config, axis_name = self.config, self.axis_name
-        x = BatchNorm(config, 1, axis_name, name="input_norm")(log_mel, train=train)
-        x = pad_to_whole_windows(x, TIME_POOLS[:3], unless=PAPER_FRAMES)
-        x = x[..., None].astype(config.precision)
-        for i, (width, pool) in enumerate(zip(config.widths[:4], TIME_POOLS, strict=True)):
-            span = pool if i < 3 else x.shape[2]
+        x = normalize_input(self, log_mel, TIME_POOLS, train=train, unpadded=PAPER_FRAMES)
+        for width, pool in zip(config.widths[:4], (*TIME_POOLS, None), strict=True):
+            span = pool or x.shape[2]
             x = ConvolutionBlock(config, width, (1, 4), (1, span), axis_name)(x, train=train)
         x = flatten(x)
         for width in config.widths[4:]:
             x = DenseBlock(config, width, axis_name)(x, train=train)
-        self.sow("intermediates", "features", x)
-        x = Dropout(config.dropout_output, axis_name)(x, train=train)
-        return nn.Dense(config.n_tags, name="output")(x.astype(jnp.float32))
+        return classify(self, x, train=train)
+
+
+ARCHITECTURE = Architecture(
+    Conv1D,
+    base_widths=(32, 32, 64, 64, 64, 64),
+    near_output=(False, False, False, False, True, True),
+)

@@ -1,22 +1,14 @@
 """Conv2D: the paper's k2c2, a fully convolutional network."""
 
-import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from crnn_jax.config import PAPER_FRAMES, ModelConfig
-from crnn_jax.models.blocks import (
-    BatchNorm,
-    ConvolutionBlock,
-    Dropout,
-    flatten,
-    pad_to_whole_windows,
-)
+from crnn_jax.models import Architecture
+from crnn_jax.models.blocks import ConvolutionBlock, classify, flatten, normalize_input
 
-BASE_WIDTHS = (64, 128, 128, 192, 256)
-NEAR_OUTPUT = (False, False, False, False, True)
-POOLS = ((2, 4), (2, 4), (2, 4), (3, 5), (4, 4))
-TIME_POOLS = tuple(time for _, time in POOLS)
+MEL_POOLS = (2, 2, 2, 3, 4)
+TIME_POOLS = (4, 4, 4, 5)
 
 
 class Conv2D(nn.Module):
@@ -36,13 +28,16 @@ class Conv2D(nn.Module):
         self, log_mel: Float[Array, "batch mel frames"], *, train: bool
     ) -> Float[Array, "batch tags"]:
         config, axis_name = self.config, self.axis_name
-        x = BatchNorm(config, 1, axis_name, name="input_norm")(log_mel, train=train)
-        x = pad_to_whole_windows(x, TIME_POOLS[:4], unless=PAPER_FRAMES)
-        x = x[..., None].astype(config.precision)
-        for i, (width, (mel_pool, time_pool)) in enumerate(zip(config.widths, POOLS, strict=True)):
-            pool = (mel_pool, time_pool if i < 4 else x.shape[2])
+        x = normalize_input(self, log_mel, TIME_POOLS, train=train, unpadded=PAPER_FRAMES)
+        pools = zip(config.widths, MEL_POOLS, (*TIME_POOLS, None), strict=True)
+        for width, mel_pool, time_pool in pools:
+            pool = (mel_pool, time_pool or x.shape[2])
             x = ConvolutionBlock(config, width, (3, 3), pool, axis_name)(x, train=train)
-        x = flatten(x)
-        self.sow("intermediates", "features", x)
-        x = Dropout(config.dropout_output, axis_name)(x, train=train)
-        return nn.Dense(config.n_tags, name="output")(x.astype(jnp.float32))
+        return classify(self, flatten(x), train=train)
+
+
+ARCHITECTURE = Architecture(
+    Conv2D,
+    base_widths=(64, 128, 128, 192, 256),
+    near_output=(False, False, False, False, True),
+)

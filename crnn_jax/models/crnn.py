@@ -1,22 +1,14 @@
 """CRNN: convolutions summarise short stretches, two GRUs read their order."""
 
-import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from crnn_jax.config import ModelConfig
-from crnn_jax.models.blocks import (
-    GRU,
-    BatchNorm,
-    ConvolutionBlock,
-    Dropout,
-    pad_to_whole_windows,
-)
+from crnn_jax.models import Architecture
+from crnn_jax.models.blocks import GRU, ConvolutionBlock, classify, normalize_input
 
-BASE_WIDTHS = (64, 128, 128, 128, 64, 64)
-NEAR_OUTPUT = (False, False, False, False, True, True)
-POOLS = ((2, 2), (3, 3), (4, 4), (4, 4))
-TIME_POOLS = tuple(time for _, time in POOLS)
+MEL_POOLS = (2, 3, 4, 4)
+TIME_POOLS = (2, 3, 4, 4)
 
 
 class CRNN(nn.Module):
@@ -33,21 +25,20 @@ class CRNN(nn.Module):
         self, log_mel: Float[Array, "batch mel frames"], *, train: bool
     ) -> Float[Array, "batch tags"]:
         config, axis_name = self.config, self.axis_name
-        if config.input_norm == "mel":
-            x = BatchNorm(config, 1, axis_name, name="input_norm")(log_mel, train=train)
-            x = pad_to_whole_windows(x, TIME_POOLS)
-        else:
-            x = pad_to_whole_windows(log_mel, TIME_POOLS)
-            x = BatchNorm(config, 2, axis_name, name="input_norm")(x, train=train)
-        x = x[..., None].astype(config.precision)
-        for width, pool in zip(config.widths[:4], POOLS, strict=True):
+        x = normalize_input(self, log_mel, TIME_POOLS, train=train)
+        pools = zip(MEL_POOLS, TIME_POOLS, strict=True)
+        for width, pool in zip(config.widths[:4], pools, strict=True):
             x = ConvolutionBlock(config, width, (3, 3), pool, axis_name)(x, train=train)
         # (batch, mel, steps, maps) → (batch, steps, maps × mel): one mel band is left of 96.
         x = x.transpose(0, 2, 3, 1)
         x = x.reshape(*x.shape[:2], -1)
         for width in config.widths[4:]:
             x = GRU(config, width)(x)
-        x = x[:, -1]
-        self.sow("intermediates", "features", x)
-        x = Dropout(config.dropout_output, axis_name)(x, train=train)
-        return nn.Dense(config.n_tags, name="output")(x.astype(jnp.float32))
+        return classify(self, x[:, -1], train=train)
+
+
+ARCHITECTURE = Architecture(
+    CRNN,
+    base_widths=(64, 128, 128, 128, 64, 64),
+    near_output=(False, False, False, False, True, True),
+)

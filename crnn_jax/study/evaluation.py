@@ -1,19 +1,22 @@
 """A run read back: its network, and its scores on a split."""
 
 import dataclasses
-from typing import Any
+from pathlib import Path
 
 from etils import epath
 from jaxtyping import PyTree
 
-from crnn_jax.config import MelConfig, ModelConfig, TrainConfig, from_mapping
+from crnn_jax.config import TrainConfig
 from crnn_jax.data.prepared import open_set
 from crnn_jax.errors import UserError
+from crnn_jax.locks import on_disk
 from crnn_jax.study import runs
+from crnn_jax.study.schema import RunConfig
 from crnn_jax.train import parallel
 from crnn_jax.train.checkpoints import load_variables
-from crnn_jax.train.loop import evaluation_step, predict
+from crnn_jax.train.compile import evaluation_step
 from crnn_jax.train.metrics import score_tags
+from crnn_jax.train.predict import predict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,26 +25,54 @@ class TrainedNetwork:
 
     Attributes
     ----------
+    path
+        The run's folder.
     config
-        Architecture and widths.
-    mel
-        The log-mel of its input.
-    train
-        How it was trained.
-    tag_names
-        Its outputs.
+        What the network is, and how it was trained.
     variables
         Parameters and running statistics of its best epoch.
     """
 
-    config: ModelConfig
-    mel: MelConfig
-    train: TrainConfig
-    tag_names: tuple[str, ...]
+    path: epath.Path
+    config: RunConfig
     variables: PyTree
 
 
-def load_run(run: epath.Path) -> TrainedNetwork:
+@dataclasses.dataclass(frozen=True)
+class TagEvaluation:
+    """One tag's scores; None where the split has one class only."""
+
+    tag: str
+    auc: float | None
+    ap: float | None
+    n_positive: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Scores of a network on a split.
+
+    Attributes
+    ----------
+    split, n_examples
+        The split, and its size.
+    auc, ap
+        Macro ROC-AUC and average precision; None if no tag has both classes in the split.
+    n_tags_scored
+        Tags that have both.
+    per_tag
+        In the order of the network's outputs.
+    """
+
+    split: str
+    n_examples: int
+    auc: float | None
+    ap: float | None
+    n_tags_scored: int
+    per_tag: tuple[TagEvaluation, ...]
+
+
+def load_network(run: epath.Path) -> TrainedNetwork:
     """Read a run's network from its folder.
 
     Raises
@@ -49,26 +80,18 @@ def load_run(run: epath.Path) -> TrainedNetwork:
     UserError
         If the folder is not a run's, or has no checkpoint yet.
     """
-    config = runs.read_config(run)
-    return TrainedNetwork(
-        config=from_mapping(ModelConfig, config["model"]),
-        mel=from_mapping(MelConfig, config["data"]["mel"]),
-        train=from_mapping(TrainConfig, config["train"]),
-        tag_names=tuple(config["data"]["tag_names"]),
-        variables=load_variables(run),
-    )
+    return TrainedNetwork(run, runs.read_config(run), load_variables(run))
 
 
-def evaluate_run(run: epath.Path, split: str, dataset: str | None) -> dict[str, Any]:
+def evaluate(network: TrainedNetwork, split: str, dataset: str | None) -> Evaluation:
     """Score a run's network on a split of a prepared data set.
 
-    On any number of devices: the batch size is made one that they divide. Scores do not depend on
-    it.
+    The batch size is one that the devices divide; scores do not depend on it.
 
     Parameters
     ----------
-    run
-        The run's folder.
+    network
+        The run's network.
     split
         Name of the split.
     dataset
@@ -77,41 +100,48 @@ def evaluate_run(run: epath.Path, split: str, dataset: str | None) -> dict[str, 
     Raises
     ------
     UserError
-        If the run cannot be read, the set has other tags or another log-mel than the network, or
-        none is given for imported weights.
+        If the set has other tags or another log-mel than the network, or is not given for imported
+        weights, or is not where it was.
     """
-    network = load_run(run)
-    dataset = dataset or runs.read_config(run)["data"]["path"]
-    if dataset is None:
-        raise UserError(f"{run}: imported weights have no data set of their own; give --dataset")
-    data = open_set(dataset)
-    if data.tag_names != network.tag_names or data.mel != network.mel:
+    config, run = network.config, network.path
+    path = dataset or config.data.path
+    if path is None:
+        raise UserError(f"{run}: imported weights have no data set of their own; give a dataset")
+    if dataset is None and on_disk(path) and not Path(path).exists():
+        raise UserError(f"{run}: its data set is not in {path} any more; give the dataset")
+    data = open_set(path)
+    if data.tag_names != config.data.tag_names or data.mel != config.data.mel:
         raise UserError(
-            f"--dataset {data.path}: its tags or its log-mel are not those of {run}; "
-            f"give the set that it was trained on"
+            f"its tags or its log-mel are not those of {run}; give the set that it was trained on",
+            field="dataset",
+            value=data.path,
         )
     mesh = parallel.batch_mesh()
-    train = dataclasses.replace(
-        network.train, batch_size=-(-network.train.batch_size // mesh.size) * mesh.size
+    train = config.train or TrainConfig()
+    batch_size = -(-train.batch_size // mesh.size) * mesh.size
+    logits, targets = predict(
+        evaluation_step(config.model, mesh),
+        parallel.put_replicated(mesh, network.variables),
+        data,
+        split,
+        dataclasses.replace(train, batch_size=batch_size),
+        mesh,
     )
-    evaluate = evaluation_step(network.config, mesh)
-    variables = parallel.put_replicated(mesh, network.variables)
-    logits, targets = predict(evaluate, variables, data, split, train, mesh)
     scores = score_tags(targets, logits)
     positives = targets.sum(axis=0)
-    return {
-        "split": split,
-        "n_examples": len(targets),
-        "auc": scores.macro_auc,
-        "ap": scores.macro_average_precision,
-        "n_tags_scored": scores.n_scored,
-        "per_tag": [
-            {
-                "tag": tag,
-                "auc": scores.auc[column],
-                "ap": scores.average_precision[column],
-                "n_positive": int(positives[column]),
-            }
-            for column, tag in enumerate(network.tag_names)
-        ],
-    }
+    return Evaluation(
+        split=split,
+        n_examples=len(targets),
+        auc=scores.macro_auc,
+        ap=scores.macro_average_precision,
+        n_tags_scored=scores.n_scored,
+        per_tag=tuple(
+            TagEvaluation(
+                tag=tag,
+                auc=scores.auc[column],
+                ap=scores.average_precision[column],
+                n_positive=int(positives[column]),
+            )
+            for column, tag in enumerate(config.data.tag_names)
+        ),
+    )

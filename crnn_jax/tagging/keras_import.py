@@ -11,7 +11,6 @@ code or another file, or take more memory than the network needs.
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import math
 import re
@@ -23,18 +22,17 @@ import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from etils import epath
 from jaxtyping import Float, Float32, PyTree
 
-from crnn_jax.config import MelConfig, ModelConfig, TrainConfig
+from crnn_jax.config import MelConfig, ModelConfig
 from crnn_jax.data.sets import msd
 from crnn_jax.errors import UserError
 from crnn_jax.models.blocks import frame_padding
 from crnn_jax.models.crnn import TIME_POOLS
 from crnn_jax.study import runs
+from crnn_jax.study.schema import DataDescription, ImportedWeights, RunConfig
 from crnn_jax.train.checkpoints import OrbaxCheckpoints
-from crnn_jax.train.loop import Progress, Snapshot, TrainState
 
 Backend = Literal["theano", "tensorflow"]
 
@@ -279,7 +277,7 @@ def to_variables(
     return {"params": params, "batch_stats": batch_stats}
 
 
-def import_keras(weights: Path, run: epath.Path, backend: Backend | None = None) -> dict[str, Any]:
+def import_keras(weights: Path, run: epath.Path, backend: Backend | None = None) -> RunConfig:
     """Make a run's folder of the published weights, like that of a run trained here.
 
     It has a configuration and a checkpoint, and no results: nothing was measured.
@@ -295,7 +293,7 @@ def import_keras(weights: Path, run: epath.Path, backend: Backend | None = None)
 
     Returns
     -------
-    dict
+    RunConfig
         What ``config.json`` says.
 
     Raises
@@ -307,46 +305,28 @@ def import_keras(weights: Path, run: epath.Path, backend: Backend | None = None)
     variables = to_variables(arrays, found_backend)
     with weights.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    config = {
-        "arch": MODEL.arch,
-        "target": None,
-        "rule": None,
-        "seed": None,
-        "params": sum(
+    config = RunConfig(
+        arch=MODEL.arch,
+        target=None,
+        rule=None,
+        seed=None,
+        params=sum(
             math.prod(array.shape) for name, array in arrays.items() if "_running_" not in name
         ),
-        "s": None,
-        "model": dataclasses.asdict(MODEL),
-        # Not ours to say; what is read of it is only that whole clips were trained on.
-        "train": {},
-        "data": {
-            "name": DATASET,
-            "path": None,
-            "mel": dataclasses.asdict(MEL),
-            "tag_names": TAG_NAMES,
-            "tag_categories": TAG_CATEGORIES,
-            "n_examples": None,
-        },
-        "imported": {
-            "file": weights.name,
-            "sha256": sha256,
-            "backend": found_backend,
-        },
-    }
-    runs.claim_folder(run, config)
-    _save(run, variables)
-    return config
-
-
-def _save(run: epath.Path, variables: dict[str, PyTree]) -> None:
-    """A checkpoint as of a run that has not made its first step here."""
-    best = jax.tree.map(jnp.asarray, variables)
-    state = TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=best["params"],
-        batch_stats=best["batch_stats"],
-        opt_state=optax.adam(TrainConfig().learning_rate).init(best["params"]),
-        key=jax.random.key_data(jax.random.key(0)),
+        s=None,
+        model=MODEL,
+        train=None,
+        data=DataDescription(
+            name=DATASET,
+            path=None,
+            mel=MEL,
+            tag_names=TAG_NAMES,
+            tag_categories=TAG_CATEGORIES,
+            n_examples=None,
+        ),
+        imported=ImportedWeights(file=weights.name, sha256=sha256, backend=found_backend),
     )
+    runs.claim_folder(run, config)
     with OrbaxCheckpoints(run / "checkpoints") as checkpoints:
-        checkpoints.save(Snapshot(state, best), dataclasses.asdict(Progress()))
+        checkpoints.save_best(jax.tree.map(jnp.asarray, variables))
+    return config

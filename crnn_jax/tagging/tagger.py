@@ -25,11 +25,11 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Float32, PyTree
 
 from crnn_jax.audio.decode import AudioError, log_mel, read_windows
-from crnn_jax.config import MelConfig, ModelConfig
+from crnn_jax.config import SHORTEST_FRAMES, MelConfig, ModelConfig
 from crnn_jax.errors import UserError
 from crnn_jax.files import write_file
 from crnn_jax.models import build, matmul_precision
-from crnn_jax.study.evaluation import TrainedNetwork, load_run
+from crnn_jax.study.evaluation import TrainedNetwork, load_network
 from crnn_jax.train import parallel
 
 # Windows of a step on one device. An accelerator needs several to be busy. On a CPU two steps run
@@ -217,26 +217,28 @@ class Tagger:
     @property
     def mel(self) -> MelConfig:
         """The network's front end, with clips as long as those that it was trained on."""
-        seconds = self.network.train.clip_seconds or self.network.mel.clip_seconds
-        return dataclasses.replace(self.network.mel, clip_seconds=seconds)
+        return self.network.config.input_mel
+
+    @property
+    def tag_names(self) -> tuple[str, ...]:
+        """The network's outputs."""
+        return self.network.config.data.tag_names
 
 
 def load_tagger(run: epath.Path) -> Tagger:
-    """Make a run's network ready.
+    """Read a run's network and make it ready (see `load_network`)."""
+    return make_tagger(load_network(run))
 
-    Raises
-    ------
-    UserError
-        If the folder is not a run's, or has no checkpoint yet.
-    """
-    network = load_run(run)
+
+def make_tagger(network: TrainedNetwork) -> Tagger:
+    """Make a network ready, on all devices."""
     mesh = parallel.batch_mesh()
     variables = parallel.put_replicated(mesh, network.variables)
     platform = mesh.devices.flat[0].platform
     return Tagger(
         network=network,
         mesh=mesh,
-        step=tagging_step(network.config, mesh),
+        step=tagging_step(network.config.model, mesh),
         variables=variables,
         windows_per_device=CPU_WINDOWS if platform == "cpu" else ACCELERATOR_WINDOWS,
     )
@@ -291,7 +293,9 @@ def tag_files(
     mel = tagger.mel
     hop = mel.clip_seconds if hop_seconds is None else hop_seconds
     if not 1 / mel.sample_rate <= hop < math.inf:
-        raise UserError(f"--hop-seconds {hop:g}: windows must be a sample apart or more")
+        raise UserError(
+            "windows must be a sample apart or more", field="hop_seconds", value=f"{hop:g}"
+        )
     names = [os.fspath(path) for path in paths]
     readers = [file_windows(name, mel, hop) for name in names]
     rows: list[list[_Row]] = [[] for _ in names]
@@ -308,6 +312,32 @@ def tag_files(
         while following in known:
             yield known.pop(following)
             following += 1
+
+
+def score_log_mels(
+    tagger: Tagger, log_mel: Float[np.ndarray, "clips mel frames"]
+) -> Float32[np.ndarray, "clips tags"]:
+    """Scores of log-mels in dB, all of one length.
+
+    Raises
+    ------
+    UserError
+        If they have not the network's number of mel bands, or too few frames.
+    """
+    n_mels = tagger.mel.n_mels
+    if log_mel.ndim != 3 or log_mel.shape[1] != n_mels or log_mel.shape[2] < SHORTEST_FRAMES:
+        raise UserError(
+            f"give (clips, {n_mels}, {SHORTEST_FRAMES} frames or more)",
+            field="log_mel",
+            value=log_mel.shape,
+        )
+    size = tagger.windows_per_device * tagger.mesh.size
+    scores = [np.zeros((0, len(tagger.tag_names)), np.float32)]
+    for start in range(0, len(log_mel), size):
+        rows = np.asarray(log_mel[start : start + size], np.float32)
+        batch = parallel.put_batch(tagger.mesh, parallel.pad_rows(rows, size))
+        scores.append(np.asarray(tagger.step(tagger.variables, batch)[0])[: len(rows)])
+    return np.concatenate(scores)
 
 
 class _Row(NamedTuple):

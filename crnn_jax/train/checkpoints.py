@@ -1,5 +1,10 @@
-"""Snapshots of a run, with Orbax: written beside the training, complete or not there."""
+"""Snapshots of a run, with Orbax: written beside the training, complete or not there.
 
+A snapshot has three items: `state`, to continue from; `best`, the best variables so far, which can
+be read alone; and `progress`, plain values and the checksums of the other two.
+"""
+
+import dataclasses
 import os
 import re
 import warnings
@@ -13,8 +18,10 @@ from etils import epath
 from jaxtyping import PyTree
 
 from crnn_jax.errors import UserError
+from crnn_jax.serialization import from_mapping
 from crnn_jax.train import parallel
 from crnn_jax.train.loop import Snapshot
+from crnn_jax.train.progress import Progress
 
 # Two: the newest, and one more in case that cannot be read.
 KEPT = 2
@@ -49,7 +56,7 @@ class OrbaxCheckpoints:
     def __exit__(self, *exception: object) -> None:
         self._manager.close()
 
-    def restore(self, like: Snapshot) -> tuple[Snapshot, dict[str, Any]] | None:
+    def restore(self, like: Snapshot) -> Snapshot | None:
         """The newest snapshot that is not damaged; damaged ones are set aside.
 
         Raises
@@ -75,28 +82,36 @@ class OrbaxCheckpoints:
             self._set_aside(step, reason)
         return None
 
-    def _read(self, step: int, like: Snapshot) -> tuple[Snapshot, dict[str, Any]]:
-        arrays = self._folder.resolve() / str(step) / "arrays"
-        stored = ocp.StandardCheckpointHandler().metadata(arrays).tree
-        if difference := _difference(stored, _arrays(like)):
-            raise UserError(
-                f"{self._folder / str(step)}: a snapshot of another network or optimiser "
-                f"({difference}); go on with the version of crnn_jax that wrote it, or give "
-                f"another --out"
+    def _read(self, step: int, like: Snapshot) -> Snapshot:
+        wanted = {"state": like.state, "best": like.best}
+        for item, tree in wanted.items():
+            stored = ocp.StandardCheckpointHandler().metadata(
+                self._folder.resolve() / str(step) / item
             )
+            if difference := _difference(stored.tree, tree):
+                raise UserError(
+                    f"{self._folder / str(step)}: a snapshot of another network or optimiser "
+                    f"({item}: {difference}); continue with the version of crnn_jax that wrote "
+                    f"it, or give another output folder"
+                )
         restored = self._manager.restore(
             step,
             args=ocp.args.Composite(
-                arrays=ocp.args.StandardRestore(
-                    jax.tree.map(ocp.utils.to_shape_dtype_struct, _arrays(like))
-                ),
+                **{
+                    item: ocp.args.StandardRestore(
+                        jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
+                    )
+                    for item, tree in wanted.items()
+                },
                 progress=ocp.args.JsonRestore(),
             ),
         )
-        snapshot, saved = Snapshot(**restored["arrays"]), restored["progress"]
-        if _checksum(_arrays(snapshot)) != saved["checksum"]:
-            raise ValueError(CHANGED)
-        return snapshot, saved["progress"]
+        saved = restored["progress"]
+        for item in wanted:
+            if _checksum(restored[item]) != saved["checksums"][item]:
+                raise ValueError(CHANGED)
+        progress = from_mapping(Progress, saved["progress"])
+        return Snapshot(restored["state"], restored["best"], progress)
 
     def _set_aside(self, step: int, reason: str) -> None:
         folder = self._folder / str(step)
@@ -114,21 +129,25 @@ class OrbaxCheckpoints:
         parallel.together()
         self._manager.reload()
 
-    def save(self, snapshot: Snapshot, progress: dict[str, Any]) -> None:
+    def save(self, snapshot: Snapshot) -> None:
+        """Begin to write a snapshot; the arrays may be given up as soon as this returns."""
+        trees = {"state": snapshot.state, "best": snapshot.best}
+        self._write(trees, dataclasses.asdict(snapshot.progress))
+
+    def save_best(self, best: PyTree) -> None:
+        """Write variables that were not trained here: there is nothing to continue."""
+        self._write({"best": best}, None)
+
+    def _write(self, trees: dict[str, PyTree], progress: dict[str, Any] | None) -> None:
         # Numbered by themselves: two snapshots may be of the same training step, before and after
         # an evaluation.
         newest = self._manager.latest_step()
+        checksums = {item: _checksum(tree) for item, tree in trees.items()}
         self._manager.save(
             0 if newest is None else newest + 1,
             args=ocp.args.Composite(
-                arrays=ocp.args.StandardSave(_arrays(snapshot)),
-                progress=ocp.args.JsonSave(
-                    {
-                        "progress": progress,
-                        "checksum": _checksum(_arrays(snapshot)),
-                        "checksum_of_best": _checksum(snapshot.best),
-                    }
-                ),
+                **{item: ocp.args.StandardSave(tree) for item, tree in trees.items()},
+                progress=ocp.args.JsonSave({"progress": progress, "checksums": checksums}),
             ),
         )
 
@@ -168,10 +187,6 @@ def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _arrays(snapshot: Snapshot) -> dict[str, PyTree]:
-    return {"state": snapshot.state, "best": snapshot.best}
-
-
 def _checksum(arrays: PyTree) -> int:
     """CRC-32 of all arrays: Orbax's own files notice what is missing, not what has changed."""
     checksum = 0
@@ -195,13 +210,13 @@ def load_variables(run: epath.Path) -> PyTree:
         raise UserError(f"{run}: no checkpoint; train it first (`crnn-jax train`)")
     one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     arguments = ocp.args.Composite(
-        arrays=ocp.args.StandardRestore(fallback_sharding=one_device),
+        best=ocp.args.StandardRestore(fallback_sharding=one_device),
         progress=ocp.args.JsonRestore(),
     )
     with manager:
         try:
             restored = manager.restore(step, args=arguments)
-            if _checksum(restored["arrays"]["best"]) != restored["progress"]["checksum_of_best"]:
+            if _checksum(restored["best"]) != restored["progress"]["checksums"]["best"]:
                 raise ValueError(CHANGED)
         except Exception as error:  # Orbax raises no narrower class for a short file.
             raise_if_not_damage(error, folder / str(step))
@@ -209,4 +224,4 @@ def load_variables(run: epath.Path) -> PyTree:
                 f"{folder / str(step)}: cannot be read; delete {run / 'result.json'} and give the "
                 f"training command again, which goes on from the snapshot before it"
             ) from error
-    return restored["arrays"]["best"]
+    return restored["best"]

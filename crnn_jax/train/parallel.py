@@ -84,7 +84,7 @@ def join_processes(cluster: ClusterConfig) -> None:
     """
     address, ids = cluster.coordinator_address, cluster.local_device_ids
     if address is not None and not address.rpartition(":")[2].isdigit():
-        raise UserError(f"--coordinator-address {address}: no port; give HOST:PORT")
+        raise UserError("no port; give HOST:PORT", field="coordinator_address", value=address)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # SIGTERM is ours (`crnn_jax.signals`).
     jax.config.update("jax_enable_preemption_service", False)
@@ -100,8 +100,9 @@ def join_processes(cluster: ClusterConfig) -> None:
         )
     except ValueError as error:
         raise UserError(
-            f"--distributed: {error} Give --coordinator-address HOST:PORT, --num-processes and "
-            f"--process-id, or start the processes with Slurm, Open MPI or Kubernetes"
+            f"{error} Give --coordinator-address HOST:PORT, --num-processes and "
+            f"--process-id, or start the processes with Slurm, Open MPI or Kubernetes",
+            field="distributed",
         ) from error
     # Each process reads an equal part of every batch, for the devices that it has.
     counts = Counter(device.process_index for device in jax.devices())
@@ -110,7 +111,7 @@ def join_processes(cluster: ClusterConfig) -> None:
         # All of them find that out: they wait for each other, and none dies of another's end.
         jax.distributed.shutdown()
         raise UserError(
-            f"--local-device-ids: the processes have {each} devices; give them equally many"
+            f"the processes have {each} devices; give them equally many", field="local_device_ids"
         )
 
 
@@ -123,13 +124,15 @@ def batch_mesh() -> Mesh:
     return Mesh(np.array(devices), (AXIS,))
 
 
-def check_batch_size(batch_size: int, mesh: Mesh, flag: str = "--batch-size") -> None:
+def check_batch_size(batch_size: int, mesh: Mesh, field: str = "batch_size") -> None:
     """Raise a UserError if the mesh's devices do not divide the batch size."""
     devices = mesh.size
     if batch_size % devices:
         below, above = batch_size // devices * devices, -(-batch_size // devices) * devices
         good = f"{below} or {above}" if below else f"{above}"
-        raise UserError(f"{flag} {batch_size}: {devices} devices do not divide it; give {good}")
+        raise UserError(
+            f"{devices} devices do not divide it; give {good}", field=field, value=batch_size
+        )
 
 
 def split_over(mesh: Mesh, step: Callable, in_specs: Any, out_specs: Any, **jit_options) -> Any:

@@ -14,7 +14,6 @@ from crnn_jax.models.budget import solve
 
 TORCH = importlib.util.find_spec("torch") is not None
 needs_torch = pytest.mark.skipif(not TORCH, reason="needs PyTorch: pip install 'crnn_jax[bench]'")
-# 128 frames, to which no padding is added.
 SMALL = BenchmarkConfig("conv2d", 10_000, batch=8, clip_seconds=2.71, rounds=2, turn_seconds=0.01)
 
 
@@ -115,7 +114,7 @@ def test_the_twin_computes_where_jax_does(platform, count, torch_has_gpu, device
 def test_the_twin_cannot_compute_where_jax_does(platform, count, torch_has_gpu, message):
     with pytest.raises(UserError) as error:
         twin_device(platform, count, torch_has_gpu)
-    assert str(error.value).startswith(f"--against torch: {message}")
+    assert str(error.value).startswith(f"against torch: {message}")
     assert "\n" not in str(error.value)
 
 

@@ -16,7 +16,6 @@ from crnn_jax.cli import main as cli
 from crnn_jax.config import DataConfig, MelConfig, SweepConfig
 from crnn_jax.data.description import SPLITS
 from crnn_jax.data.prepared import prepare
-from crnn_jax.study import runs
 from tests.conftest import STUDY
 from tests.data.conftest import write_tone
 
@@ -237,12 +236,12 @@ def test_evaluate_finds_the_scores_again(command, small_sweep):
         code, out, _ = command("evaluate", small_sweep.out / name, "--json")
         assert code == 0
         scores = json.loads(out)
-        assert scores["auc"] == result["test_auc"]
-        assert scores["ap"] == result["test_ap"]
-        assert [row["auc"] for row in scores["per_tag"]] == [r["auc"] for r in result["per_tag"]]
+        assert scores["auc"] == result.test_auc
+        assert scores["ap"] == result.test_ap
+        assert [row["auc"] for row in scores["per_tag"]] == [tag.auc for tag in result.per_tag]
     code, out, _ = command("evaluate", small_sweep.out / name, "--split", "valid")
     assert code == 0
-    assert f"AUC {result['valid_auc']:.4f}" in out
+    assert f"AUC {result.valid_auc:.4f}" in out
     code, _, err = command("evaluate", small_sweep.out / name, "--split", "dev")
     assert code == 2
     assert "train, valid, test" in err
@@ -257,7 +256,7 @@ AS_SHOWN = {"a\nb": "a\\nb", "\x1b[31mred": "\\x1b[31mred"}
 def odd_run(small_sweep, small_set, tmp_path):
     """A run's folder whose name and tags are odd, and its data set's."""
     data = Path(shutil.copytree(small_set.path, tmp_path / "[odd] set" / "1.0.0"))
-    run = small_sweep.out / runs.run_name("conv1d", 4000, "uniform", 0)
+    run = small_sweep.out / "conv1d-4000-uniform-seed0"
     odd = Path(shutil.copytree(run, tmp_path / "[/bold]run"))
     metadata = json.loads((data / "metadata.json").read_text())
     metadata["tag_names"][: len(ODD_TAGS)] = ODD_TAGS
@@ -278,8 +277,8 @@ def rows_of(out):
 def test_tags_are_printed_as_they_are(command, odd_run, small_sweep, tmp_path):
     run, data = odd_run
     shown = [AS_SHOWN.get(tag, tag) for tag in ODD_TAGS]
-    result = small_sweep.log.finished[runs.run_name("conv1d", 4000, "uniform", 0)]
-    expected = ["–" if row["auc"] is None else f"{row['auc']:.3f}" for row in result["per_tag"]]
+    result = small_sweep.log.finished["conv1d-4000-uniform-seed0"]
+    expected = ["–" if tag.auc is None else f"{tag.auc:.3f}" for tag in result.per_tag]
 
     code, out, err = command("evaluate", run)
     assert (code, err) == (0, "")
@@ -350,14 +349,14 @@ def test_evaluation_on_devices_that_do_not_divide_the_batch_size(odd_run, small_
         "XLA_FLAGS": "--xla_force_host_platform_device_count=3",
         "PYTHONIOENCODING": "ascii",
     }
-    command = [sys.executable, "-m", "crnn_jax.cli.main", "evaluate", run]
+    command = [sys.executable, "-m", "crnn_jax", "evaluate", run]
     answer = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert (answer.returncode, answer.stderr) == (0, "")
     assert "\\u65e5\\u672c\\u8a9e" in answer.stdout
-    result = small_sweep.log.finished[runs.run_name("conv1d", 4000, "uniform", 0)]
-    assert f"AUC {result['test_auc']:.4f}, AP {result['test_ap']:.4f}" in answer.stdout
+    result = small_sweep.log.finished["conv1d-4000-uniform-seed0"]
+    assert f"AUC {result.test_auc:.4f}, AP {result.test_ap:.4f}" in answer.stdout
     positives = re.findall(r"(\d+) \|$", answer.stdout, re.MULTILINE)
-    assert list(map(int, positives)) == [row["n_test_positive"] for row in result["per_tag"]]
+    assert list(map(int, positives)) == [tag.n_test_positive for tag in result.per_tag]
 
 
 def test_train_is_a_sweep_of_one(command, small_set):
@@ -366,7 +365,7 @@ def test_train_is_a_sweep_of_one(command, small_set):
         *("--dataset", small_set.path, "--epochs", 1, "--batch-size", 8, "--clip-seconds", 2.5),
     )
     assert code == 0
-    run = Path("runs") / runs.run_name("conv1d", 4000, "uniform", 3)
+    run = Path("runs") / "conv1d-4000-uniform-seed3"
     assert {path.name for path in run.iterdir()} == {
         "checkpoints",
         "config.json",
@@ -378,7 +377,7 @@ def test_train_is_a_sweep_of_one(command, small_set):
 
 
 def test_a_failed_cell_is_exit_code_one(command, small_set, tmp_path):
-    run = tmp_path / "runs" / runs.run_name("conv1d", 4000, "uniform", 3)
+    run = tmp_path / "runs" / "conv1d-4000-uniform-seed3"
     run.mkdir(parents=True)
     (run / "checkpoints").write_text("")
     code, out, _ = command(
@@ -400,7 +399,7 @@ def test_a_cell_that_fails_before_it_has_a_folder(command, small_set, tmp_path):
     )
     assert code == 1
     assert "1 of 1 cells failed" in out
-    run = Path("runs") / runs.run_name("conv1d", 4000, "uniform", 0)
+    run = Path("runs") / "conv1d-4000-uniform-seed0"
     assert json.loads((run / "failed.json").read_text())["error"]
 
 

@@ -17,8 +17,8 @@ import numpy as np
 import psutil
 import pytest
 
-from crnn_jax.config import MelConfig, TrainConfig
-from crnn_jax.data.batches import evaluation_batches, frames_of, steps_of_epoch, training_batches
+from crnn_jax.config import MelConfig, RuntimeConfig, TrainConfig
+from crnn_jax.data.batches import count_frames, count_steps, evaluation_batches, training_batches
 from crnn_jax.data.prepared import PreparedSet, open_set
 from crnn_jax.errors import UserError
 
@@ -36,7 +36,7 @@ def digest(rows):
 
 def test_an_epoch_has_every_example_at_most_once_and_its_own_order(small_set):
     batches = take(small_set, CONFIG, 0, 8)
-    assert steps_of_epoch(small_set, CONFIG) == 4  # 48 examples, the last 8 left out
+    assert count_steps(small_set, CONFIG) == 4  # 48 examples, the last 8 left out
     epochs = [
         [d for batch in batches[start : start + 4] for d in digest(batch["log_mel"])]
         for start in (0, 4)
@@ -60,8 +60,10 @@ def test_order_is_the_seeds(small_set):
 @pytest.mark.parametrize("threads", [1, 5])
 def test_processes_together_read_what_one_would(small_set, threads):
     whole = take(small_set, CONFIG, 1, 8)
-    config = dataclasses.replace(CONFIG, read_threads=threads)
-    shares = [take(small_set, config, 1, 8, process=p, n_processes=2) for p in range(2)]
+    runtime = RuntimeConfig(read_threads=threads)
+    shares = [
+        take(small_set, CONFIG, 1, 8, runtime=runtime, process=p, n_processes=2) for p in range(2)
+    ]
     for step, batch in enumerate(whole):
         parts = [share[step]["log_mel"] for share in shares]
         np.testing.assert_array_equal(np.concatenate(parts), batch["log_mel"])
@@ -71,9 +73,9 @@ def test_processes_together_read_what_one_would(small_set, threads):
     ("workers", "where"), [(0, {}), (1, {}), (2, {"process": 1, "n_processes": 2})]
 )
 def test_reading_goes_on_from_any_batch_whoever_reads(small_set, workers, where):
-    config = dataclasses.replace(CONFIG, read_workers=workers)
+    runtime = RuntimeConfig(read_workers=workers)
     expected = take(small_set, CONFIG, 0, 7, **where)[3:]
-    read = take(small_set, config, 0, 4, first=3, **where)
+    read = take(small_set, CONFIG, 0, 4, first=3, runtime=runtime, **where)
     for batch, wanted in zip(read, expected, strict=True):
         np.testing.assert_array_equal(batch["log_mel"], wanted["log_mel"])
         np.testing.assert_array_equal(batch["tags"], wanted["tags"])
@@ -105,24 +107,27 @@ class Witnessed(PreparedSet):
 def test_a_worker_takes_no_device(small_set):
     fields = {field.name: getattr(small_set, field.name) for field in dataclasses.fields(small_set)}
     witnessed = Witnessed(**fields)
-    config = dataclasses.replace(CONFIG, read_workers=1)
-    (seen,) = take(witnessed, config, 0, 1)
+    runtime = RuntimeConfig(read_workers=1)
+    (seen,) = take(witnessed, CONFIG, 0, 1, runtime=runtime)
     assert np.all(seen["tags"][:, 0] != os.getpid())
     assert not seen["tags"][:, 1:].any()
     # An evaluation is too short for processes of its own.
-    with contextlib.closing(evaluation_batches(witnessed, "test", config)) as batches:
+    with contextlib.closing(
+        evaluation_batches(witnessed, "test", CONFIG, runtime=runtime)
+    ) as batches:
         assert np.all(next(batches)["tags"][:, 0] == os.getpid())
 
 
 KILLED = """
 import sys, time
-from crnn_jax.config import TrainConfig
+from crnn_jax.config import RuntimeConfig, TrainConfig
 from crnn_jax.data.prepared import open_set
 from crnn_jax.data.batches import training_batches
 
 if __name__ == "__main__":
-    config = TrainConfig(batch_size=10, read_workers=2)
-    batches = training_batches(open_set(sys.argv[1]), config, 0)
+    runtime = RuntimeConfig(read_workers=2)
+    config = TrainConfig(batch_size=10)
+    batches = training_batches(open_set(sys.argv[1]), config, 0, runtime=runtime)
     next(batches)
     print("reading", flush=True)
     time.sleep(600)
@@ -146,13 +151,13 @@ def test_workers_end_with_a_parent_that_is_killed(small_set, tmp_path):
 
 
 def test_a_worker_that_is_killed_is_told(small_set):
-    config = dataclasses.replace(CONFIG, read_workers=1)
-    with contextlib.closing(training_batches(small_set, config, 0)) as batches:
+    runtime = RuntimeConfig(read_workers=1)
+    with contextlib.closing(training_batches(small_set, CONFIG, 0, runtime=runtime)) as batches:
         next(batches)
         for child in psutil.Process().children():
             if "spawn_main" in " ".join(child.cmdline()):
                 child.kill()
-        with pytest.raises(UserError, match="--read-workers 1: a process .* was killed"):
+        with pytest.raises(UserError, match="read_workers 1: a process .* was killed"):
             list(batches)
 
 
@@ -176,21 +181,21 @@ def test_clip_seconds_keeps_the_centre(small_set):
 def test_max_examples_takes_the_first(small_set):
     config = dataclasses.replace(CONFIG, max_examples=20)
     batches = take(small_set, config, 0, 2)
-    assert steps_of_epoch(small_set, config) == 2
+    assert count_steps(small_set, config) == 2
     first = [small_set.source("train")[i]["log_mel"] for i in range(20)]
     assert sorted(d for b in batches for d in digest(b["log_mel"])) == sorted(digest(first))
 
 
 def test_a_batch_larger_than_the_split_is_refused(small_set):
-    with pytest.raises(UserError, match="--batch-size 49.*48 examples"):
-        steps_of_epoch(small_set, dataclasses.replace(CONFIG, batch_size=49))
+    with pytest.raises(UserError, match="batch_size 49.*48 examples"):
+        count_steps(small_set, dataclasses.replace(CONFIG, batch_size=49))
 
 
 @pytest.mark.parametrize("seconds", [0.5, 29.5, -1.0])
 def test_clip_seconds_outside_of_what_there_is_are_refused(seconds):
-    with pytest.raises(UserError, match="--clip-seconds"):
-        frames_of(MelConfig(), seconds)
-    assert frames_of(MelConfig(), 29.12) == frames_of(MelConfig(), None) == 1366
+    with pytest.raises(UserError, match="clip_seconds"):
+        count_frames(MelConfig(), seconds)
+    assert count_frames(MelConfig(), 29.12) == count_frames(MelConfig(), None) == 1366
 
 
 def open_files(folder):

@@ -75,18 +75,18 @@ def test_workers_elsewhere_are_noticed(config, monkeypatch):
 @pytest.mark.cluster
 @needs_beam
 def test_runners_and_options_that_are_not_known():
-    with pytest.raises(UserError, match="--runner AbacusRunner: .*AbacusRunner"):
+    with pytest.raises(UserError, match="runner AbacusRunner: .*AbacusRunner"):
         beam_engine("AbacusRunner")
 
 
 @pytest.mark.cluster
 @needs_beam
 def test_a_value_that_an_option_cannot_have():
-    with pytest.raises(UserError, match="--runner-options: .*direct_num_workers.*'two'"):
+    with pytest.raises(UserError, match="runner_options: .*direct_num_workers.*'two'"):
         beam_engine("DirectRunner", ("direct_num_workers=two",))
 
 
 @pytest.mark.skipif(INSTALLED, reason="Apache Beam is installed")
 def test_without_beam():
-    with pytest.raises(UserError, match=r"--engine beam: .*pip install 'crnn_jax\[beam\]'"):
+    with pytest.raises(UserError, match=r"engine beam: .*pip install 'crnn_jax\[beam\]'"):
         beam_engine("DirectRunner")

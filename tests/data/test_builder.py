@@ -19,7 +19,7 @@ from etils import epath
 
 from crnn_jax.config import DataConfig, MelConfig
 from crnn_jax.data.builder import RECORDS, Rejected, lock_of, make_shard, write_rejected
-from crnn_jax.data.prepared import builder_class, open_set, prepare
+from crnn_jax.data.prepared import BUILDERS, open_set, prepare
 from crnn_jax.errors import UserError
 from crnn_jax.locks import lock
 
@@ -66,7 +66,7 @@ def test_a_prepared_set_is_not_made_again(small_set):
 
 
 def test_killed_and_started_again(small_set, tmp_path):
-    command = [sys.executable, "-m", "crnn_jax.cli.main", "prepare", "synthetic", "--data-dir"]
+    command = [sys.executable, "-m", "crnn_jax", "prepare", "synthetic", "--data-dir"]
     command += [str(tmp_path), "--n-examples", "75", "--mel.clip-seconds", "4", "--workers", "2"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     finished: list[Path] = []
@@ -79,7 +79,7 @@ def test_killed_and_started_again(small_set, tmp_path):
     made_before = {path.name: path.stat().st_mtime_ns for path in finished}
 
     config = DataConfig(data_dir=str(tmp_path), n_examples=75, mel=MEL, workers=1)
-    builder = builder_class("synthetic")(config)
+    builder = BUILDERS["synthetic"](config)
     staging = finished[0].parent
     for task in builder.shard_tasks(staging / RECORDS):
         make_shard(task)
@@ -95,7 +95,7 @@ def test_killed_and_started_again(small_set, tmp_path):
 def test_interrupted_at_the_very_end(small_set, tmp_path, renamed):
     """When the shards get their final names: after some, or after all and what is beside them."""
     config = DataConfig(data_dir=str(tmp_path), n_examples=75, mel=MEL, workers=1)
-    builder = builder_class("synthetic")(config)
+    builder = BUILDERS["synthetic"](config)
     staging = builder._staging_folder()
     records = staging / RECORDS
     records.mkdir(parents=True)
@@ -156,10 +156,10 @@ def test_what_has_a_name_is_on_the_disk(small_set, tmp_path, monkeypatch):
 
 def test_several_at_once(small_set, tmp_path):
     """Two commands, while the set is held: both wait, then one makes it and both have it."""
-    command = [sys.executable, "-m", "crnn_jax.cli.main", "prepare", "synthetic", "--data-dir"]
+    command = [sys.executable, "-m", "crnn_jax", "prepare", "synthetic", "--data-dir"]
     command += [str(tmp_path), "--n-examples", "75", "--mel.clip-seconds", "4", "--workers", "1"]
     config = DataConfig(data_dir=str(tmp_path), n_examples=75, mel=MEL)
-    folder = builder_class("synthetic")(config).data_path
+    folder = BUILDERS["synthetic"](config).data_path
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with lock(lock_of(folder), wait=False) as held:
         assert held
@@ -261,9 +261,9 @@ def test_a_mended_file_is_used(collection, tmp_path):
 
 def test_a_collection_that_is_gone_is_not_missing_files(collection, tmp_path):
     config = DataConfig("folder", str(tmp_path / "data"), str(collection), 1.0, 1, mel=MEL)
-    builder = builder_class("folder")(config)
+    builder = BUILDERS["folder"](config)
     collection.rename(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match=r"--manual-dir .*music: not there any more"):
+    with pytest.raises(UserError, match=r"manual_dir .*music: not there any more"):
         builder.download_and_prepare()
 
 

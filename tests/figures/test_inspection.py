@@ -1,4 +1,4 @@
-"""A set at a glance: what is told of it, and what is drawn."""
+"""The page about a prepared set shows its clips, spectra and tags."""
 
 import csv
 import dataclasses
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from crnn_jax.config import DataConfig, MelConfig
 from crnn_jax.data.prepared import prepare
-from crnn_jax.figures.inspection import band_percentiles, draw_page, spread, tags_of
+from crnn_jax.figures.inspection import band_percentiles, draw_page, list_tags, spread
 from tests.data.conftest import write_tone
 
 
@@ -29,8 +29,8 @@ def test_places_are_spread_evenly(n_examples, wanted):
 
 
 def test_tags_by_name():
-    assert tags_of(np.array([0, 1, 1], np.uint8), ("rock", "pop", "jazz")) == "pop, jazz"
-    assert tags_of(np.zeros(3, np.uint8), ("rock", "pop", "jazz")) == "no tag"
+    assert list_tags(np.array([0, 1, 1], np.uint8), ("rock", "pop", "jazz")) == "pop, jazz"
+    assert list_tags(np.zeros(3, np.uint8), ("rock", "pop", "jazz")) == "no tag"
 
 
 def test_percentiles_are_those_of_the_clips(small_set):
@@ -65,7 +65,7 @@ def test_any_name_is_drawn(small_set, tmp_path, n_categories):
     assert matplotlib.image.imread(tmp_path / "page.png").shape[1] == 1300
 
 
-def test_what_is_told(tmp_path, command):
+def test_inspect_prints_the_tags_and_draws_the_page(tmp_path, command):
     music = tmp_path / "music"
     rows = [("path", "tags", "split")]
     for number in range(6):
@@ -100,7 +100,7 @@ def test_what_is_told(tmp_path, command):
     assert table["clips"] == ["", "2", "2", "2"]
     assert "3 files could not be used (2 missing, 1 empty file)" in out
     assert (Path(data.path) / "inspection.png").exists()
-    # The drawing does not stand in the way of reading the set.
+    # The set can still be read with the drawing in its folder.
     assert len(data.source("train")) == 2
 
     code, out, _ = command("inspect", data.path, "--out", tmp_path / "elsewhere.png")

@@ -165,7 +165,7 @@ def test_unreachable_target_names_the_nearest_count(arch, target):
     )
     message = str(error.value)
     assert "\n" not in message
-    assert f"--target {target}" in message
+    assert f"target {target}" in message
     nearest = int(message.rsplit("has ", 1)[1].split()[0])
     assert nearest >= smallest
 

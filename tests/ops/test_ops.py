@@ -16,8 +16,9 @@ from jax import lax
 from jax.sharding import AbstractDevice, AbstractMesh
 from jax.sharding import PartitionSpec as P
 
-from crnn_jax import ops
 from crnn_jax.ops import convolution_max_pool
+from crnn_jax.ops.cpu import layout
+from crnn_jax.ops.cpu.minimal_filtering import make_transforms
 
 
 def reference(x, kernel, window):
@@ -124,7 +125,7 @@ def test_many_strips(monkeypatch):
     arguments = example((4, 18, 33, 4), 5, (3, 3), (3, 3))
     expected = in_float64(*arguments)
     for strip_bytes in (0, 30_000):
-        monkeypatch.setattr(ops, "STRIP_BYTES", strip_bytes)
+        monkeypatch.setattr(layout, "STRIP_BYTES", strip_bytes)
         # A fresh function each time, so that nothing compiled before is used again.
         function = functools.partial(convolution_max_pool)
         assert_close(value_and_gradients(function, *arguments), expected)
@@ -277,6 +278,6 @@ def test_shard_map_over_two_devices(tmp_path):
 def test_minimal_filtering_is_a_filter(outputs, taps):
     rng = np.random.default_rng(0)
     signal, kernel = rng.normal(size=outputs + taps - 1), rng.normal(size=taps)
-    filtering = ops.minimal_filtering(outputs, taps)
+    filtering = make_transforms(outputs, taps)
     found = filtering.tile @ ((filtering.kernel @ kernel) * (filtering.patch @ signal))
     np.testing.assert_allclose(found, np.correlate(signal, kernel), rtol=1e-10, atol=1e-12)

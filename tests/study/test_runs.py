@@ -1,15 +1,24 @@
 """Files of a run: whole or not there, and never another run's."""
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 from etils import epath
 
+from crnn_jax.analysis.tables import read_per_tag
+from crnn_jax.config import MelConfig, ModelConfig, TrainConfig
 from crnn_jax.errors import UserError
-from crnn_jax.figures.plots import TagScore, read_rows
-from crnn_jax.study import runs
+from crnn_jax.study import runs, schema
+from crnn_jax.study.schema import (
+    DataDescription,
+    ImportedWeights,
+    RunConfig,
+    RunResult,
+    TagResult,
+)
 
 
 @pytest.fixture
@@ -17,48 +26,85 @@ def out(tmp_path):
     return epath.Path(tmp_path)
 
 
-def a_result(**changes):
-    result = dict.fromkeys(runs.RESULT_COLUMNS, 1)
-    result["per_tag"] = [dict.fromkeys(runs.TAG_COLUMNS, 2), {**dict.fromkeys(runs.TAG_COLUMNS)}]
-    return {**result, **changes}
+TAG = TagResult("piano", "instrument", 1, 2, 0.75, 0.5)
+MODEL = ModelConfig("conv1d", (2, 3, 3, 2, 4, 5), n_tags=2)
 
 
-def test_a_file_is_replaced_in_one_step(out):
-    path = out / "a.json"
-    runs.write_json(path, {"a": 1})
+def make_result(**changes):
+    values = dict.fromkeys(schema.RESULT_COLUMNS, 1)
+    values |= {"arch": "crnn", "rule": "uniform", "dataset": "synthetic", "device": "cpu"}
+    values |= {"widths": (1, 2), "mel": MelConfig(), "versions": {}, "git_commit": None}
+    values |= {"checkpoint_s": 0.0, "ended_by": "epochs"}
+    values["per_tag"] = (TAG, dataclasses.replace(TAG, auc=None, ap=None))
+    return RunResult(**{**values, **changes})
+
+
+def make_config(*, model=MODEL, epochs=3, tracks_digest="abc", path="/a", **changes):
+    values = {
+        **{"arch": "conv1d", "target": 99, "rule": "uniform", "seed": 0, "params": 99, "s": 0.5},
+        "model": model,
+        "train": TrainConfig(epochs=epochs),
+        "data": DataDescription(
+            name="folder/x",
+            path=path,
+            mel=MelConfig(),
+            tag_names=("piano", "calm"),
+            tag_categories=("instrument", "mood"),
+            n_examples={"train": 8, "valid": 4, "test": 4},
+            tracks_digest=tracks_digest,
+        ),
+    }
+    return RunConfig(**{**values, **changes})
+
+
+def write(folder, result):
+    folder.mkdir()
+    runs.write_result(folder, result)
+
+
+def test_a_result_that_json_has_no_word_for_is_not_written(out):
+    runs.write_result(out, make_result())
+    before = (out / "result.json").read_text()
     with pytest.raises(ValueError, match="not JSON compliant"):
-        runs.write_json(path, {"a": float("nan")})
-    assert json.loads(path.read_text()) == {"a": 1}
-    assert [p.name for p in out.iterdir()] == ["a.json"]
+        runs.write_result(out, make_result(test_auc=float("nan")))
+    assert (out / "result.json").read_text() == before
+    assert [p.name for p in out.iterdir()] == ["result.json"]
+
+
+def test_configurations_and_results_are_read_as_they_were_written(out):
+    for config in (make_config(), make_config(train=None, imported=ImportedWeights("f", "0", "x"))):
+        run = out / str(config.imported is None)
+        runs.claim_folder(run, config)
+        assert runs.read_config(run) == config
+        runs.write_result(run, make_result())
+        assert runs.read_result(run) == make_result()
+    assert "imported" not in json.loads((out / "True" / "config.json").read_text())
 
 
 def test_tables_are_those_of_the_results(out):
     for name, arch in (("b", "crnn"), ("a", "conv1d")):
-        (out / name).mkdir()
-        runs.write_json(out / name / "result.json", a_result(arch=arch, ended_by=None))
+        write(out / name, make_result(arch=arch, s=None))
     (out / "unfinished").mkdir()
     runs.write_tables(out)
     with (out / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert tuple(rows[0]) == runs.RESULT_COLUMNS
-    assert [(row["arch"], row["ended_by"]) for row in rows] == [("conv1d", ""), ("crnn", "")]
+    assert tuple(rows[0]) == schema.RESULT_COLUMNS
+    assert [(row["arch"], row["s"]) for row in rows] == [("conv1d", ""), ("crnn", "")]
     with (out / "per_tag.csv").open() as file:
         tags = list(csv.DictReader(file))
-    assert tuple(tags[0]) == runs.RUN_COLUMNS + runs.TAG_COLUMNS
+    assert tuple(tags[0]) == schema.CELL_COLUMNS + schema.TAG_COLUMNS
     assert [(row["arch"], row["auc"]) for row in tags] == [
-        ("conv1d", "2"),
+        ("conv1d", "0.75"),
         ("conv1d", ""),
-        ("crnn", "2"),
+        ("crnn", "0.75"),
         ("crnn", ""),
     ]
 
 
 def test_a_tag_is_no_formula_in_a_table_and_keeps_its_name(out):
     tags = ("=cmd|' /C calc'!A0", "+1", "-0.5", "@x", "\tx", "\rx", "a\rb", "'=x", "'80s")
-    rows = [{**dict.fromkeys(runs.TAG_COLUMNS, 2), "tag": tag, "category": tag} for tag in tags]
-    result = a_result(arch="crnn", rule="uniform", dataset="=evil", s=-0.5, per_tag=rows)
-    (out / "a").mkdir()
-    runs.write_json(out / "a" / "result.json", result)
+    rows = tuple(dataclasses.replace(TAG, tag=tag, category=tag) for tag in tags)
+    write(out / "a", make_result(dataset="=evil", s=-0.5, per_tag=rows))
     runs.write_tables(out)
     with Path(out, "results.csv").open(newline="", encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
@@ -68,66 +114,63 @@ def test_a_tag_is_no_formula_in_a_table_and_keeps_its_name(out):
         stored = [row["tag"] for row in csv.DictReader(file)]
     assert len(stored) == len(tags)
     assert not any(tag.startswith(tuple("=+-@\t\r")) for tag in stored)
-    assert [score.tag for score in read_rows(out / "per_tag.csv", TagScore)] == list(tags)
-    assert [score.category for score in read_rows(out / "per_tag.csv", TagScore)] == list(tags)
+    table = read_per_tag(out)
+    assert table["tag"].tolist() == table["category"].tolist() == list(tags)
 
 
 def test_a_folder_is_claimed_by_one_configuration(out):
     run = out / "cell"
-    runs.claim_folder(run, {"model": {"widths": (1, 2)}, "seed": 0})
-    runs.claim_folder(run, {"model": {"widths": (1, 2)}, "seed": 0})
+    runs.claim_folder(run, make_config())
+    runs.claim_folder(run, make_config())
     before = (run / "config.json").read_text()
-    with pytest.raises(UserError, match=r"model.widths is \[1, 2\] there and \[1, 3\] here"):
-        runs.claim_folder(run, {"model": {"widths": (1, 3)}, "seed": 0})
+    other = dataclasses.replace(MODEL, widths=(1, 3))
+    with pytest.raises(UserError, match=r"model.widths is \[2, 3, 3, 2, 4, 5\] there and \[1, 3\]"):
+        runs.claim_folder(run, make_config(model=other))
     assert (run / "config.json").read_text() == before
 
 
 def test_a_folder_that_is_no_runs(out):
     with pytest.raises(UserError, match="not a run's folder"):
         runs.read_config(out)
+    (out / "config.json").write_text('{"se')
+    with pytest.raises(UserError, match="config.json: damaged"):
+        runs.read_config(out)
 
 
 def test_a_run_is_identified_by_what_its_numbers_depend_on(out):
     run = out / "cell"
-
-    def config(train=None, data=None, **rest):
-        return {
-            "numerics": 2,
-            "seed": 0,
-            "train": {"epochs": 3, **(train or {})},
-            "data": {"name": "folder/x", "tracks_digest": "abc", **(data or {})},
-            **rest,
-        }
-
-    runs.claim_folder(run, config(data={"path": "/a"}))
-    # Elsewhere by now: that is noted. What older versions wrote beside it does not matter.
-    runs.claim_folder(run, config(train={"read_threads": 9}, data={"path": "/b"}))
-    assert runs.read_config(run)["data"]["path"] == "/b"
+    runs.claim_folder(run, make_config())
+    # Elsewhere by now: that is noted.
+    runs.claim_folder(run, make_config(path="/b"))
+    assert runs.read_config(run).data.path == "/b"
     for other, message in (
-        (config(train={"epochs": 4}), "train.epochs is 3 there and 4 here"),
-        (config(data={"tracks_digest": "xyz"}), 'data.tracks_digest is "abc" there'),
-        (config(numerics=3), "numerics is 2 there and 3 here"),
+        (make_config(epochs=4), "train.epochs is 3 there and 4 here"),
+        (make_config(tracks_digest="xyz"), 'data.tracks_digest is "abc" there'),
+        (make_config(numerics=3), "numerics is 2 there and 3 here"),
     ):
         with pytest.raises(UserError, match=message):
             runs.claim_folder(run, other)
 
 
 def test_folders_of_older_versions(out):
-    """They say less, and were computed by other rules."""
+    """They say less, say what does not matter, and were computed by other rules."""
     run = out / "cell"
-    new = {"numerics": 1, "train": {"epochs": 3, "matmul_precision": "float32"}}
-    run.mkdir()
-    runs.write_json(run / "config.json", {"train": {"epochs": 3, "read_threads": 2}})
-    runs.claim_folder(run, new)
+    runs.claim_folder(run, make_config(numerics=1))
+    old = json.loads((run / "config.json").read_text())
+    old["train"] |= {"read_threads": 2, "precision": "float32"}
+    del old["numerics"], old["model"]["matmul_precision"], old["data"]["tracks_digest"]
+    (run / "config.json").write_text(json.dumps(old))
+    assert runs.read_config(run) == make_config(numerics=1, tracks_digest=None)
+    runs.claim_folder(run, make_config(numerics=1))
     with pytest.raises(UserError, match="numerics is 1 there and 2 here"):
-        runs.claim_folder(run, {**new, "numerics": 2})
+        runs.claim_folder(run, make_config())
 
 
 def test_a_result_of_an_older_version_leaves_cells_empty(out):
-    (out / "a").mkdir()
-    old = a_result(arch="crnn")
+    write(out / "a", make_result())
+    old = json.loads((out / "a" / "result.json").read_text())
     del old["peak_memory_bytes"], old["per_tag"][0]["ap"]
-    runs.write_json(out / "a" / "result.json", old)
+    (out / "a" / "result.json").write_text(json.dumps(old))
     runs.write_tables(out)
     with (out / "results.csv").open() as file:
         (row,) = csv.DictReader(file)

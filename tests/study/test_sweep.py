@@ -1,7 +1,6 @@
 """A study: every cell once, whatever fails; and results that say all of it."""
 
 import dataclasses
-import itertools
 import json
 import re
 import shutil
@@ -10,15 +9,16 @@ from pathlib import Path
 import pytest
 from etils import epath
 
-from crnn_jax.config import SweepConfig
+from crnn_jax.config import RuntimeConfig, SweepConfig
 from crnn_jax.data.prepared import open_set
 from crnn_jax.errors import UserError
-from crnn_jax.models.budget import solve
 from crnn_jax.study import runs
-from crnn_jax.study.sweep import Cell, cells_of, check_scorable, run_config, sweep
+from crnn_jax.study.grid import check_scorable, list_cells, make_run_config, solve_cell
+from crnn_jax.study.schema import Cell
+from crnn_jax.study.sweep import sweep
 from tests.conftest import STUDY, Log
 
-CELLS = [cell.name for cell in cells_of(STUDY)]
+CELLS = [cell.name for cell in list_cells(STUDY)]
 # The keys that readers of result.json may rely on.
 DOCUMENTED = {
     *("arch", "rule", "target", "params", "s", "widths", "seed", "dataset", "mel"),
@@ -54,20 +54,22 @@ def test_the_grid_has_every_cell_once():
         seeds=(0, 1),
         extra_cells=(("crnn", 4_000, "sqrt", 1), ("conv2d", 9_000, "uniform", 0)),
     )
-    cells = cells_of(study)
+    cells = list_cells(study)
     assert len(cells) == len(set(cells)) == 2 * 2 * 2 * 2 + 1
     assert cells[0] == Cell("crnn", 4_000, "uniform", 0)
     assert cells[-1] == Cell("conv2d", 9_000, "uniform", 0)
     with pytest.raises(UserError, match="one is empty"):
-        cells_of(SweepConfig(targets=()))
+        list_cells(SweepConfig(targets=()))
 
 
 def test_a_result_says_what_was_done(small_sweep, small_set):
     assert list(small_sweep.log.finished) == CELLS
     for name, result in small_sweep.log.finished.items():
-        assert set(result) == DOCUMENTED
         stored = json.loads((small_sweep.out / name / "result.json").read_text())
-        assert stored == json.loads(json.dumps(result))
+        assert set(stored) == DOCUMENTED
+        assert stored == json.loads(json.dumps(dataclasses.asdict(result)))
+        assert runs.read_result(small_sweep.out / name) == result
+        result = stored
         assert abs(result["params"] - 4_000) <= 40
         # Which processor, not just `cpu`.
         assert re.fullmatch(r".{4,}, \d+ cores", result["device"])
@@ -85,17 +87,16 @@ def test_a_result_says_what_was_done(small_sweep, small_set):
         assert result["seconds_per_2500_samples"] == pytest.approx(2500 / result["samples_per_s"])
 
 
-def test_progress_never_goes_back_within_a_cell(small_sweep):
-    assert small_sweep.log.fractions[-1] == 1.0
-    drops = [b < a for a, b in itertools.pairwise(small_sweep.log.fractions)]
-    assert sum(drops) == len(CELLS) - 1
+def test_every_step_of_every_cell_is_an_event(small_sweep):
+    # 48 examples in batches of 8, for one epoch.
+    assert small_sweep.log.steps == [(name, 0, step) for name in CELLS for step in range(1, 7)]
 
 
 def test_a_finished_cell_is_not_run_again(small_sweep, small_set, copied):
     before = times(copied)
     (copied / "results.csv").unlink()
     log = Log()
-    assert sweep(STUDY, small_set, copied, log) == []
+    assert sweep(STUDY, small_set, copied, on_event=log) == []
     assert log.skipped == CELLS
     assert not log.started
     assert times(copied) == before
@@ -110,7 +111,7 @@ def test_a_failed_cell_is_recorded_and_the_others_go_on(small_set, copied):
     # A file where the snapshots belong: no mock, and it can be mended.
     (broken / "checkpoints").write_text("")
     log = Log()
-    assert [cell.name for cell in sweep(STUDY, small_set, copied, log)] == CELLS[:1]
+    assert [cell.name for cell in sweep(STUDY, small_set, copied, on_event=log)] == CELLS[:1]
     assert list(log.failed) == CELLS[:1]
     assert list(log.finished) == CELLS[1:]
     record = json.loads((broken / "failed.json").read_text())
@@ -120,7 +121,7 @@ def test_a_failed_cell_is_recorded_and_the_others_go_on(small_set, copied):
 
     (broken / "checkpoints").unlink()
     log = Log()
-    assert sweep(STUDY, small_set, copied, log) == []
+    assert sweep(STUDY, small_set, copied, on_event=log) == []
     assert list(log.finished) == CELLS[:1]
     assert log.skipped == CELLS[1:]
     assert not (broken / "failed.json").exists()
@@ -131,37 +132,39 @@ def test_another_configuration_leaves_the_folder_as_it_is(small_set, copied):
     before = contents(copied)
     other = dataclasses.replace(STUDY, train=dataclasses.replace(STUDY.train, learning_rate=0.5))
     with pytest.raises(UserError, match=r"train.learning_rate is 0.001 there and 0.5 here"):
-        sweep(other, small_set, copied, Log())
+        sweep(other, small_set, copied)
     assert contents(copied) == before
 
 
 def test_a_set_that_was_moved_is_the_same_set(small_set, copied, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(small_set.path, moved)
-    faster = dataclasses.replace(STUDY, train=dataclasses.replace(STUDY.train, read_threads=1))
+    faster = dataclasses.replace(STUDY, runtime=RuntimeConfig(read_threads=1))
     log = Log()
-    assert sweep(faster, dataclasses.replace(small_set, path=str(moved)), copied, log) == []
+    assert (
+        sweep(faster, dataclasses.replace(small_set, path=str(moved)), copied, on_event=log) == []
+    )
     assert log.skipped == CELLS
     changed = dataclasses.replace(small_set, tracks_digest="another list")
     with pytest.raises(UserError, match="data.tracks_digest"):
-        sweep(STUDY, changed, copied, Log())
+        sweep(STUDY, changed, copied)
 
 
 def test_the_set_is_found_from_any_folder(small_set, tmp_path, monkeypatch):
     monkeypatch.chdir(Path(small_set.path).parent)
     relative = dataclasses.replace(small_set, path=Path(small_set.path).name)
-    cell = cells_of(STUDY)[0]
-    budget = solve(cell.arch, cell.rule, cell.target, n_tags=len(small_set.tag_names))
-    config = run_config(cell, budget, STUDY.train, relative)
+    cell = list_cells(STUDY)[0]
+    config = make_run_config(cell, solve_cell(cell, STUDY, relative), STUDY, relative)
     monkeypatch.chdir(tmp_path)
-    assert open_set(config["data"]["path"]).n_examples == small_set.n_examples
+    assert config.data.path is not None
+    assert open_set(config.data.path).n_examples == small_set.n_examples
 
 
 def test_unreachable_sizes_stop_before_anything_is_trained(small_set, tmp_path):
     log = Log()
     study = dataclasses.replace(STUDY, targets=(4_000, 40))
-    with pytest.raises(UserError, match="--target 40"):
-        sweep(study, small_set, epath.Path(tmp_path), log)
+    with pytest.raises(UserError, match="target 40"):
+        sweep(study, small_set, epath.Path(tmp_path), on_event=log)
     assert not log.started
     assert not list(tmp_path.iterdir())
 

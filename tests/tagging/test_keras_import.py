@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import os
 import shutil
 import subprocess
@@ -22,7 +21,7 @@ from scipy.signal import convolve2d, correlate2d
 from crnn_jax.errors import UserError
 from crnn_jax.models import build
 from crnn_jax.study import runs
-from crnn_jax.study.evaluation import evaluate_run, load_run
+from crnn_jax.study.evaluation import evaluate, load_network
 from crnn_jax.tagging.keras_import import (
     MEL,
     MODEL,
@@ -468,17 +467,17 @@ def test_run_is_like_any_other(tmp_path):
     weights = write(tmp_path / "weights.h5", arrays, "tensorflow")
     run = epath.Path(tmp_path / "published")
     config = import_keras(weights, run)
-    assert runs.read_config(run) == json.loads(json.dumps(config))
-    assert config["params"] == 396_786
-    assert config["imported"]["backend"] == "tensorflow"
+    assert runs.read_config(run) == config
+    assert config.params == 396_786
+    assert config.imported.backend == "tensorflow"
     assert not (run / "result.json").exists()
 
-    network = load_run(run)
-    assert network.config == MODEL
-    assert network.mel == MEL
-    assert network.tag_names == TAG_NAMES
-    with pytest.raises(UserError, match="give --dataset"):
-        evaluate_run(run, "test", None)
+    network = load_network(run)
+    assert network.config.model == MODEL
+    assert network.config.input_mel == MEL
+    assert network.config.data.tag_names == TAG_NAMES
+    with pytest.raises(UserError, match="give a dataset"):
+        evaluate(network, "test", None)
     expected = to_variables(arrays, "tensorflow")
     jax.tree.map(np.testing.assert_array_equal, network.variables, expected)
 
@@ -487,7 +486,7 @@ def test_run_is_like_any_other(tmp_path):
     other = write(tmp_path / "other.h5", random_arrays(array_shapes(MODEL, MEL.frames), seed=1))
     with pytest.raises(UserError, match="made with another configuration"):
         import_keras(other, run)
-    jax.tree.map(np.testing.assert_array_equal, load_run(run).variables, expected)
+    jax.tree.map(np.testing.assert_array_equal, load_network(run).variables, expected)
 
 
 def test_unfit_weights_leave_no_run(tmp_path):

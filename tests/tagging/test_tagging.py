@@ -21,10 +21,10 @@ from crnn_jax.errors import UserError
 from crnn_jax.figures.tag_scores import spectrogram
 from crnn_jax.models import build
 from crnn_jax.study import runs
+from crnn_jax.study.schema import DataDescription, RunConfig
 from crnn_jax.tagging import tagger as tagging
 from crnn_jax.tagging.tagger import BadFile, TaggedFile, file_windows, load_tagger, tag_files
 from crnn_jax.train.checkpoints import OrbaxCheckpoints
-from crnn_jax.train.loop import Progress, Snapshot, TrainState
 from tests.audio.test_audio import with_two_tags
 from tests.conftest import SHARED
 
@@ -47,11 +47,13 @@ def make_run(run, arch):
     """A run's folder as training leaves it, with random parameters and statistics."""
     model = ModelConfig(arch, WIDTHS[arch], n_tags=len(TAGS))
     # Trained on the centre of clips that were stored longer.
-    config = {
-        "model": dataclasses.asdict(model),
-        "train": dataclasses.asdict(TrainConfig(clip_seconds=MEL.clip_seconds)),
-        "data": {"mel": dataclasses.asdict(MelConfig(clip_seconds=4.0)), "tag_names": TAGS},
-    }
+    stored = MelConfig(clip_seconds=4.0)
+    config = RunConfig(
+        **{"arch": arch, "target": 99, "rule": "uniform", "seed": 0, "params": 99, "s": 0.1},
+        model=model,
+        train=TrainConfig(clip_seconds=MEL.clip_seconds),
+        data=DataDescription("made-up", None, stored, TAGS, TAGS, None),
+    )
     runs.claim_folder(run, config)
     shapes = jax.eval_shape(
         lambda key, x: build(model).init(key, x, train=False),
@@ -68,15 +70,8 @@ def make_run(run, arch):
         ),
     }
     variables["batch_stats"]["input_norm"]["mean"][:] = -30.0
-    state = TrainState(
-        step=np.zeros((), np.int32),
-        params=variables["params"],
-        batch_stats=variables["batch_stats"],
-        opt_state={},
-        key=np.zeros(2, np.uint32),
-    )
     with OrbaxCheckpoints(run / "checkpoints") as checkpoints:
-        checkpoints.save(Snapshot(state, variables), dataclasses.asdict(Progress()))
+        checkpoints.save_best(variables)
     return run
 
 
@@ -225,7 +220,7 @@ def test_scores_are_the_networks_of_each_window(tagger, tmp_path):
     results = list(tag_files(tagger, paths, hop_seconds=1.5))
     assert [result.path for result in results] == paths
     network = tagger.network
-    apply = jax.jit(functools.partial(build(network.config).apply, train=False))
+    apply = jax.jit(functools.partial(build(network.config.model).apply, train=False))
     for result in results:
         windows = list(file_windows(result.path, tagger.mel, 1.5))
         np.testing.assert_array_equal(result.start_s, [window.start_s for window in windows])
@@ -301,7 +296,7 @@ def test_no_files_no_results(tagger):
 
 @pytest.mark.parametrize("hop_seconds", [0.0, -1.0, float("nan"), float("inf")])
 def test_hop_must_be_positive(tagger, hop_seconds):
-    with pytest.raises(UserError, match="--hop-seconds"):
+    with pytest.raises(UserError, match="hop_seconds"):
         list(tag_files(tagger, ["a.wav"], hop_seconds=hop_seconds))
 
 

@@ -4,7 +4,7 @@ import jax
 import pytest
 from etils import epath
 
-from crnn_jax.study.evaluation import evaluate_run, load_run
+from crnn_jax.study.evaluation import evaluate, load_network
 from tests.commands import CELL, finish, history, numbers
 
 EIGHT = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
@@ -21,11 +21,11 @@ def test_eight_devices_train_as_one(commands, swept_by_two, tmp_path):
         assert shared["valid_auc"] == pytest.approx(alone["valid_auc"], abs=1e-4)
     # This process has one device, and reads what eight have trained.
     (jax_device,) = jax.devices()
-    network = load_run(epath.Path(tmp_path / CELL))
+    network = load_network(epath.Path(tmp_path / CELL))
     for leaf in jax.tree.leaves(network.variables):
         assert leaf.devices() == {jax_device}
-    scores = evaluate_run(epath.Path(tmp_path / CELL), "test", None)
-    assert scores["auc"] == pytest.approx(numbers(tmp_path / CELL)["test_auc"], abs=1e-5)
+    scores = evaluate(network, "test", None)
+    assert scores.auc == pytest.approx(numbers(tmp_path / CELL)["test_auc"], abs=1e-5)
 
 
 def test_a_batch_that_eight_devices_do_not_divide(commands, tmp_path):
@@ -34,5 +34,5 @@ def test_a_batch_that_eight_devices_do_not_divide(commands, tmp_path):
         2,
         "crnn-jax: --batch-size 12: 8 devices do not divide it; give 8 or 16\n",
     )
-    # The mended command may have the folder.
+    # The corrected command may have the folder.
     assert not (tmp_path / CELL).exists()

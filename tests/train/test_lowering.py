@@ -14,7 +14,8 @@ from jax.sharding import PartitionSpec as P
 from crnn_jax.config import ModelConfig
 from crnn_jax.models import build
 from crnn_jax.train import parallel
-from crnn_jax.train.loop import initial_state, train_step
+from crnn_jax.train.state import initial_state
+from crnn_jax.train.steps import train_step
 
 # The operations are those of every width.
 WIDTHS = {"conv1d": (4, 4, 6, 6, 5, 5), "conv2d": (4, 5, 5, 6, 7), "crnn": (4, 5, 5, 5, 3, 3)}

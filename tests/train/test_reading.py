@@ -14,8 +14,8 @@ import psutil
 import pytest
 from etils import epath
 
-from crnn_jax.config import DataConfig
-from crnn_jax.data import builder as records
+from crnn_jax.config import DataConfig, RuntimeConfig
+from crnn_jax.data import builder
 from crnn_jax.data.prepared import OTHER_FILES, open_set, prepare
 from crnn_jax.errors import UserError
 from crnn_jax.study.sweep import sweep
@@ -27,7 +27,7 @@ from tests.conftest import Log
 def whole(small_set, tmp_path_factory):
     """The folder of a run that nothing has happened to."""
     out = tmp_path_factory.mktemp("whole")
-    assert sweep(STUDY, small_set, epath.Path(out), Log()) == []
+    assert sweep(STUDY, small_set, epath.Path(out)) == []
     return out / CELL
 
 
@@ -43,7 +43,7 @@ def many_shards(small_set, caches, tmp_path_factory):
         data_dir=str(tmp_path_factory.mktemp("many")), n_examples=75, mel=small_set.mel, workers=1
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "SMALLEST_SHARD", 1)
+        patch.setattr(builder, "SMALLEST_SHARD", 1)
         return Commands(prepare(config).path, caches)
 
 
@@ -152,9 +152,9 @@ class Damage(Log):
         super().__init__()
         self.shard = shard
 
-    def cell_progress(self, cell, fraction, message):
-        super().cell_progress(cell, fraction, message)
-        if len(self.fractions) == 3:
+    def __call__(self, event):
+        super().__call__(event)
+        if len(self.steps) == 3:
             os.truncate(self.shard, 0)
 
 
@@ -164,16 +164,16 @@ def test_a_shard_is_damaged_under_a_run(small_set, whole, tmp_path, split, worke
     shard = folder / f"synthetic-{split}.array_record-00001-of-0000{6 if split == 'train' else 2}"
     content = shard.read_bytes()
     out = epath.Path(tmp_path / "out")
-    train = dataclasses.replace(STUDY.train, read_workers=workers, checkpoint_seconds=60.0)
-    study = dataclasses.replace(STUDY, train=train)
+    runtime = RuntimeConfig(read_workers=workers, checkpoint_seconds=60.0)
+    study = dataclasses.replace(STUDY, runtime=runtime)
     with pytest.raises(UserError) as told:
-        sweep(study, open_set(folder), out, Damage(shard))
+        sweep(study, open_set(folder), out, on_event=Damage(shard))
     assert re.fullmatch(f"{shard}: cannot be read .*prepare the set again", str(told.value))
     run = Path(out / CELL)
     assert snapshots(run)
     assert not (run / "failed.json").exists()
     shard.write_bytes(content)
     log = Log()
-    assert sweep(study, open_set(folder), out, log) == []
-    assert len(log.fractions) < 18, "it began again instead of going on"
+    assert sweep(study, open_set(folder), out, on_event=log) == []
+    assert len(log.steps) < 18, "it began again instead of going on"
     check_same(run, whole)

@@ -17,9 +17,12 @@ from etils import epath
 
 from crnn_jax.errors import UserError
 from crnn_jax.study import runs
-from crnn_jax.study.sweep import in_a_line, sweep
+from crnn_jax.study.run import describe
+from crnn_jax.study.sweep import sweep
 from crnn_jax.train.checkpoints import OrbaxCheckpoints, raise_if_not_damage
-from crnn_jax.train.loop import Snapshot, TrainState
+from crnn_jax.train.loop import Snapshot
+from crnn_jax.train.progress import Progress
+from crnn_jax.train.state import TrainState
 from tests.commands import (
     CELL,
     STUDY,
@@ -32,7 +35,7 @@ from tests.commands import (
     wait_until,
 )
 from tests.conftest import Log
-from tests.study.test_runs import a_result
+from tests.study.test_runs import make_config, make_result
 
 # Real processes, killed and started again, take minutes: `make test-cluster`.
 cluster = pytest.mark.cluster
@@ -87,7 +90,7 @@ def test_two_processes_share_a_sweep(swept_by_two):
 def a_snapshot(value):
     tree = {"kernel": jnp.full((30, 40), value, jnp.float32)}
     state = TrainState(jnp.int32(0), tree, tree, tree, jnp.zeros(2, jnp.uint32))
-    return Snapshot(state, tree)
+    return Snapshot(state, tree, Progress(step=value))
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +98,7 @@ def three_snapshots(tmp_path_factory):
     folder = epath.Path(tmp_path_factory.mktemp("snapshots"))
     with OrbaxCheckpoints(folder) as checkpoints:
         for value in range(3):
-            checkpoints.save(a_snapshot(value), {"value": value})
+            checkpoints.save(a_snapshot(value))
     return folder
 
 
@@ -128,11 +131,11 @@ def read_damaged(three_snapshots, folder):
                 warnings.catch_warnings(record=True) as said,
             ):
                 warnings.simplefilter("always")
-                snapshot, progress = checkpoints.restore(a_snapshot(9))
-            unreadable = progress["value"] == 1
+                snapshot = checkpoints.restore(a_snapshot(9))
+            unreadable = snapshot.progress.step == 1
             assert unreadable == bool(said) == (copy / "2.unreadable").exists()
             for leaf in jax.tree.leaves((snapshot.state.params, snapshot.best)):
-                assert np.all(np.asarray(leaf) == progress["value"])
+                assert np.all(np.asarray(leaf) == snapshot.progress.step)
             set_aside += unreadable
         assert set_aside >= 4
 
@@ -156,15 +159,15 @@ def test_a_run_with_no_readable_snapshot_begins_again(three_snapshots, tmp_path)
     with OrbaxCheckpoints(copy) as checkpoints:
         with pytest.warns(UserWarning, match="cannot be read"):
             assert checkpoints.restore(a_snapshot(9)) is None
-        checkpoints.save(a_snapshot(5), {"value": 5})
-        assert checkpoints.restore(a_snapshot(9))[1] == {"value": 5}
+        checkpoints.save(a_snapshot(5))
+        assert checkpoints.restore(a_snapshot(9)).progress.step == 5
 
 
 def folders(checkpoints):
     return sorted(path.name for path in checkpoints.iterdir())
 
 
-@pytest.mark.parametrize("file", ["progress/metadata", "arrays/_METADATA"])
+@pytest.mark.parametrize("file", ["progress/metadata", "state/_METADATA"])
 def test_a_failing_disk_sets_no_snapshot_aside(three_snapshots, tmp_path, file):
     copy = epath.Path(tmp_path / "copy")
     shutil.copytree(three_snapshots, copy)
@@ -194,15 +197,18 @@ def test_a_snapshot_of_another_optimiser_is_the_users_to_decide(three_snapshots,
     copy = epath.Path(tmp_path / "copy")
     shutil.copytree(three_snapshots, copy)
     snapshot = a_snapshot(9)
-    other = Snapshot(snapshot.state.replace(opt_state={"momentum": jnp.zeros(3)}), snapshot.best)
+    state = snapshot.state.replace(opt_state={"momentum": jnp.zeros(3)})
+    other = Snapshot(state, snapshot.best, snapshot.progress)
     with (
         OrbaxCheckpoints(copy) as checkpoints,
-        pytest.raises(UserError, match=r"2: a snapshot of another .*opt_state.*--out"),
+        pytest.raises(
+            UserError, match=r"2: a snapshot of another network.*opt_state.*another output"
+        ),
     ):
         checkpoints.restore(other)
     assert folders(copy) == folders(three_snapshots)
     with OrbaxCheckpoints(copy) as checkpoints:
-        assert checkpoints.restore(snapshot)[1] == {"value": 2}
+        assert checkpoints.restore(snapshot).progress.step == 2
 
 
 @cluster
@@ -213,8 +219,8 @@ def test_a_result_cut_short_is_made_again(swept_by_two, small_set, tmp_path):
     text = result.read_text()
     result.write_text(text[: len(text) // 2])
     log = Log()
-    with pytest.warns(UserWarning, match="not whole"):
-        assert sweep(STUDY, small_set, out, log) == []
+    with pytest.warns(UserWarning, match="damaged"):
+        assert sweep(STUDY, small_set, out, on_event=log) == []
     assert list(log.finished) == [CELL]
     assert numbers(out / CELL) == numbers(swept_by_two[0] / CELL)
 
@@ -243,18 +249,18 @@ def test_a_full_disk_loses_no_result(commands, swept_by_two, tmp_path):
 def test_out_of_memory_names_the_batch_size():
     with pytest.raises(jax.errors.JaxRuntimeError) as caught:
         jnp.zeros(2**50).block_until_ready()
-    message = in_a_line(caught.value, STUDY.train)
-    assert message.startswith("out of memory with --batch-size 8: give a smaller one")
+    message = describe(caught.value, STUDY.train)
+    assert message.startswith("out of memory with a batch of 8: give a smaller batch_size")
     # A full disk is no lack of memory, though TensorStore calls it the same.
-    assert "--batch-size" not in in_a_line(ValueError("RESOURCE_EXHAUSTED: disk"), STUDY.train)
+    assert "batch_size" not in describe(ValueError("RESOURCE_EXHAUSTED: disk"), STUDY.train)
 
 
 def test_a_configuration_cut_short_is_told(tmp_path):
     run = epath.Path(tmp_path / "cell")
-    runs.claim_folder(run, {"seed": 0})
+    runs.claim_folder(run, make_config())
     (run / "config.json").write_text('{"se')
-    with pytest.raises(UserError, match="config.json: not whole; delete"):
-        runs.claim_folder(run, {"seed": 0})
+    with pytest.raises(UserError, match="config.json: damaged; delete"):
+        runs.claim_folder(run, make_config())
 
 
 def test_a_folder_is_held_by_one(tmp_path):
@@ -267,7 +273,7 @@ def test_a_folder_is_held_by_one(tmp_path):
 
 def write_many(out, arch, turns):
     for _ in range(turns):
-        runs.write_json(out / arch / "result.json", a_result(arch=arch))
+        runs.write_result(out / arch, make_result(arch=arch))
         runs.write_tables(out)
 
 

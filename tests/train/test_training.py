@@ -12,24 +12,21 @@ import optax
 import pytest
 from etils import epath
 
-from crnn_jax.config import ModelConfig, TrainConfig
+from crnn_jax.config import ModelConfig, RuntimeConfig, TrainConfig
 from crnn_jax.data.batches import training_batches
 from crnn_jax.errors import UserError
 from crnn_jax.models import build
 from crnn_jax.signals import Terminated
 from crnn_jax.train import parallel
 from crnn_jax.train.checkpoints import OrbaxCheckpoints
-from crnn_jax.train.loop import (
-    Diverged,
-    Snapshot,
-    evaluation_step,
-    fit,
-    flops_of_step,
-    initial_state,
-    predict,
-    train_step,
-)
+from crnn_jax.train.compile import evaluation_step, flops_of_step
+from crnn_jax.train.events import EpochDone, StepDone
+from crnn_jax.train.loop import Diverged, Snapshot, fit
 from crnn_jax.train.metrics import score_tags
+from crnn_jax.train.predict import predict
+from crnn_jax.train.progress import Progress
+from crnn_jax.train.state import initial_state
+from crnn_jax.train.steps import train_step
 
 CONFIG = TrainConfig(epochs=3, batch_size=8, learning_rate=3e-3)
 
@@ -43,6 +40,14 @@ def run(
     network, small_set, folder, config=CONFIG, seed=0, on_step=lambda *_: None, kept=None, **asked
 ):
     histories = []
+
+    def on_event(event):
+        match event:
+            case StepDone(epoch, step, steps_per_epoch, loss):
+                on_step(epoch, step, steps_per_epoch, loss)
+            case EpochDone(history):
+                histories.append(history)
+
     with (kept or OrbaxCheckpoints)(epath.Path(folder)) as checkpoints:
         fitted = fit(
             network,
@@ -50,24 +55,23 @@ def run(
             seed,
             small_set,
             checkpoints,
-            on_step=on_step,
-            on_epoch=lambda history: histories.append(list(history)),
+            on_event=on_event,
             **asked,
         )
     return fitted, histories
 
 
 def newest(network, small_set, folder):
-    """The newest snapshot, and its progress."""
+    """The newest snapshot."""
     with OrbaxCheckpoints(epath.Path(folder)) as checkpoints:
         optimizer = optax.adam(CONFIG.learning_rate)
         state = initial_state(build(network), optimizer, 0, 96, small_set.mel.frames)
-        return checkpoints.restore(Snapshot(state, state.variables))
+        return checkpoints.restore(Snapshot(state, state.variables, Progress()))
 
 
 def numbers(fitted):
     """All that must be the same in two runs: no times."""
-    history = [{k: v for k, v in e.items() if k != "train_s"} for e in fitted.progress.history]
+    history = [dataclasses.replace(epoch, train_s=0.0) for epoch in fitted.progress.history]
     leaves = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(fitted.variables)]
     return history, leaves, fitted.valid, fitted.test
 
@@ -112,54 +116,48 @@ def test_a_run_goes_on_where_it_was_stopped(network, small_set, tmp_path, fitted
             raise Stopped
 
     # A snapshot after every step: the run goes on in the middle of an epoch.
-    config = dataclasses.replace(CONFIG, checkpoint_seconds=0.0)
+    often = {"runtime": RuntimeConfig(checkpoint_seconds=0.0)}
     with pytest.raises(Stopped):
-        run(network, small_set, tmp_path, config, on_step=stop_in_the_second_epoch)
+        run(network, small_set, tmp_path, on_step=stop_in_the_second_epoch, **often)
     steps = []
-    resumed, _ = run(network, small_set, tmp_path, config, on_step=lambda *s: steps.append(s[:2]))
+    resumed, _ = run(network, small_set, tmp_path, on_step=lambda *s: steps.append(s[:2]), **often)
     assert steps[0][0] == 1, "it began again instead of going on"
     assert numbers(resumed) == numbers(fitted[0])
-
-
-class Older(OrbaxCheckpoints):
-    """Snapshots as they were when the position of the reader was kept apart."""
-
-    def save(self, snapshot, progress):
-        super().save(snapshot, {**progress, "reader": {"next_index": progress["step"]}})
 
 
 def test_a_stop_does_not_wait_for_an_evaluation(network, small_set, tmp_path, fitted):
     """Nor is a step lost or made twice, whichever processes read ahead before and after it."""
 
     def reading(workers):
-        return dataclasses.replace(CONFIG, read_workers=workers)
+        return {"runtime": RuntimeConfig(read_workers=workers)}
 
     steps, saved = [], []
 
-    class Told(OrbaxCheckpoints):
-        def save(self, snapshot, progress):
-            super().save(snapshot, progress)
-            saved.append(progress)
+    class Recorded(OrbaxCheckpoints):
+        def save(self, snapshot):
+            super().save(snapshot)
+            saved.append(snapshot.progress.ended_by)
 
     with pytest.raises(Terminated):
         run(
-            *(network, small_set, tmp_path, reading(1)),
-            kept=Older,
+            *(network, small_set, tmp_path),
+            **reading(1),
             on_step=lambda *step: steps.append(step[:2]),
-            # The last step of an epoch is told of after the question that follows it.
+            # The event of an epoch's last step comes after the question that follows it.
             stop_requested=lambda: len(steps) == 6,
         )
-    _, progress = newest(network, small_set, tmp_path)
-    assert (progress["step"], progress["history"]) == (6, [])
+    progress = newest(network, small_set, tmp_path).progress
+    assert (progress.step, progress.history) == (6, ())
     with pytest.raises(Terminated):
         run(
-            *(network, small_set, tmp_path, reading(2)),
-            kept=Told,
+            *(network, small_set, tmp_path),
+            **reading(2),
+            kept=Recorded,
             on_step=lambda *step: steps.append(step[:2]),
             # While the best parameters are scored.
             stop_requested=lambda: len(saved) > 0,
         )
-    assert [progress["ended_by"] for progress in saved] == ["epochs"]
+    assert saved == ["epochs"]
     assert steps == [(epoch, step) for epoch in range(3) for step in range(1, 7)]
     resumed, _ = run(network, small_set, tmp_path, on_step=pytest.fail)
     assert numbers(resumed) == numbers(fitted[0])
@@ -167,7 +165,7 @@ def test_a_stop_does_not_wait_for_an_evaluation(network, small_set, tmp_path, fi
 
 def test_the_best_epochs_parameters_are_kept_and_scored(network, small_set, fitted):
     result, _ = fitted
-    aucs = [entry["valid_auc"] for entry in result.progress.history]
+    aucs = [entry.valid_auc for entry in result.progress.history]
     assert result.progress.best_epoch == 1 + int(np.argmax(aucs))
     assert result.valid.macro_auc == pytest.approx(max(aucs), abs=1e-12)
     mesh = parallel.batch_mesh()
@@ -200,8 +198,8 @@ def test_prediction_does_not_depend_on_the_batch(network, small_set, fitted):
 def test_history_has_a_line_an_epoch(fitted):
     result, histories = fitted
     assert [len(history) for history in histories] == [1, 2, 3]
-    assert [entry["epoch"] for entry in result.progress.history] == [1, 2, 3]
-    assert [entry["step"] for entry in result.progress.history] == [6, 12, 18]
+    assert [entry.epoch for entry in result.progress.history] == [1, 2, 3]
+    assert [entry.step for entry in result.progress.history] == [6, 12, 18]
     assert result.progress.ended_by == "epochs"
 
 
@@ -216,18 +214,21 @@ def test_time_ends_a_run(network, small_set, tmp_path):
     config = dataclasses.replace(CONFIG, epochs=10_000, patience=10_000, max_train_seconds=0.5)
     result, _ = run(network, small_set, tmp_path, config)
     assert result.progress.ended_by == "time"
-    assert result.progress.train_s >= 0.5
-    steps = [entry["step"] for entry in result.progress.history]
+    assert result.progress.seconds["train"] >= 0.5
+    steps = [entry.step for entry in result.progress.history]
     # The budget is over after the step that crosses it, not after the epoch.
     assert result.progress.step == steps[-1]
-    before = result.progress.train_s - result.progress.train_s / result.progress.step
+    before = (
+        result.progress.seconds["train"] - result.progress.seconds["train"] / result.progress.step
+    )
     assert before < 0.5 * 1.5
 
 
 def test_a_diverging_run_says_so_and_keeps_its_last_snapshot(network, small_set, tmp_path):
-    config = dataclasses.replace(CONFIG, checkpoint_seconds=0.0, learning_rate=1e30)
-    with pytest.raises(Diverged, match=r"diverged at step \d+.*--learning-rate"):
-        run(network, small_set, tmp_path, config)
+    config = dataclasses.replace(CONFIG, learning_rate=1e30)
+    often = RuntimeConfig(checkpoint_seconds=0.0)
+    with pytest.raises(Diverged, match=r"diverged at step \d+.*learning rate"):
+        run(network, small_set, tmp_path, config, runtime=often)
     snapshot, _ = newest(network, small_set, tmp_path)
     arrays = jax.tree.leaves((snapshot.best, snapshot.state))
     assert all(np.isfinite(leaf).all() for leaf in arrays)
@@ -237,9 +238,9 @@ def test_a_batch_that_the_devices_do_not_divide():
     class EightDevices:
         size = 8
 
-    with pytest.raises(UserError, match="--batch-size 30: 8 devices.*24 or 32"):
+    with pytest.raises(UserError, match="batch_size 30: 8 devices.*24 or 32"):
         parallel.check_batch_size(30, EightDevices())
-    with pytest.raises(UserError, match="--batch-size 3: 8 devices.*give 8"):
+    with pytest.raises(UserError, match="batch_size 3: 8 devices.*give 8"):
         parallel.check_batch_size(3, EightDevices())
 
 
@@ -251,7 +252,9 @@ def test_operations_are_counted_alike_where_a_device_does_not_count(network, sma
 
 def test_times_add_up(fitted):
     progress = fitted[0].progress
-    assert 0 < progress.input_wait_s < progress.train_s
-    assert progress.eval_s > 0
+    seconds = progress.seconds
+    assert 0 < seconds["input_wait"] < seconds["train"]
+    assert seconds["eval"] > 0
+    assert seconds["checkpoint"] > 0
     assert math.isfinite(fitted[0].compiled.flops_per_sample)
     assert fitted[0].compiled.flops_per_sample > 0

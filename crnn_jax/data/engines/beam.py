@@ -37,14 +37,16 @@ def beam_engine(runner: str, options: Sequence[str] = ()) -> Engine:
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:
         raise UserError(
-            f"--engine beam: needs Apache Beam ({error}); pip install 'crnn_jax[beam]'"
+            f"needs Apache Beam ({error}); pip install 'crnn_jax[beam]'",
+            field="engine",
+            value="beam",
         ) from error
     from apache_beam.runners import create_runner
 
     try:
         chosen = create_runner(runner)
     except (ValueError, ImportError) as error:
-        raise UserError(f"--runner {runner}: {' '.join(str(error).split())}") from error
+        raise UserError(f"{' '.join(str(error).split())}", field="runner", value=runner) from error
 
     said = io.StringIO()
     try:
@@ -54,7 +56,7 @@ def beam_engine(runner: str, options: Sequence[str] = ()) -> Engine:
             parsed.get_all_options()
     except SystemExit as error:
         words = said.getvalue().strip().rpartition("\n")[2]
-        raise UserError(f"--runner-options: {words}") from error
+        raise UserError(f"{words}", field="runner_options") from error
 
     def run(tasks: Sequence[ShardTask]) -> Iterator[ShardResult]:
         try:
@@ -69,13 +71,17 @@ def beam_engine(runner: str, options: Sequence[str] = ()) -> Engine:
         except RuntimeError as error:
             # A runner wraps what its workers raise, and tells of it at the end.
             words = str(error).strip().rpartition("\n")[2]
-            raise UserError(f"--runner {runner}: {words}; give the command again") from error
+            raise UserError(
+                f"{words}; give the command again", field="runner", value=runner
+            ) from error
         for task in tasks:
             result = finished_shard(epath.Path(task.path))
             if result is None:
                 raise UserError(
-                    f"--runner {runner}: {task.path} is not here, though the pipeline has ended; "
-                    f"give a --data-dir that all workers share with this machine"
+                    f"{task.path} is not here, though the pipeline has ended; "
+                    f"give a --data-dir that all workers share with this machine",
+                    field="runner",
+                    value=runner,
                 )
             yield result
 

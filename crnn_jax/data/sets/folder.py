@@ -52,7 +52,7 @@ class Folder(RecordsBuilder):
             raise UserError("folder: --manual-dir is missing; give your collection's folder or CSV")
         root = epath.Path(config.manual_dir)
         if not root.exists():
-            raise UserError(f"--manual-dir {root}: no such file or folder")
+            raise UserError("no such file or folder", field="manual_dir", value=root)
         table = _find_csv(root)
         rows = _rows_of_tree(root) if table is None else _rows_of_csv(table)
 
@@ -105,7 +105,9 @@ def _find_csv(root: epath.Path) -> epath.Path | None:
     tables = sorted(path for path in root.iterdir() if path.suffix == ".csv")
     if len(tables) > 1:
         names = ", ".join(path.name for path in tables)
-        raise UserError(f"--manual-dir {root}: several CSV files ({names}); give the path of one")
+        raise UserError(
+            f"several CSV files ({names}); give the path of one", field="manual_dir", value=root
+        )
     return tables[0] if tables else None
 
 
@@ -151,8 +153,10 @@ def _rows_of_tree(root: epath.Path) -> list[_Row]:
                 files_of.setdefault(file.name, []).append(file)
     if not files_of:
         raise UserError(
-            f"--manual-dir {root}: neither a CSV file nor audio in folders named by tags; "
-            f"see the README on bringing your own data"
+            "neither a CSV file nor audio in folders named by tags; "
+            "see the README on bringing your own data",
+            field="manual_dir",
+            value=root,
         )
     rows = []
     for name, files in sorted(files_of.items()):
@@ -226,3 +230,6 @@ def hashed_split(track: str) -> str:
     if percent < train:
         return "train"
     return "valid" if percent < train + valid else "test"
+
+
+BUILDER = Folder

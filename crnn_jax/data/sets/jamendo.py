@@ -96,3 +96,6 @@ def read_split(path: epath.Path) -> list[tuple[str, str, list[str]]]:
     if not tracks:
         raise UserError(f"{path}: no rows; get it anew")
     return tracks
+
+
+BUILDER = Jamendo

@@ -185,3 +185,6 @@ def merge_synonyms(
     for name, values in zip(names, targets.T, strict=True):
         result[:, columns[stands_for.get(name, name)]] |= values
     return merged, result
+
+
+BUILDER = MagnaTagATune

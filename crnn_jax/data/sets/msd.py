@@ -159,3 +159,6 @@ def read_targets(path: epath.Path) -> Bool[np.ndarray, "tracks tags"]:
             f"{path}: {targets.dtype} {targets.shape}, not bool (rows, {len(TAGS)}); get it anew"
         )
     return targets
+
+
+BUILDER = Msd

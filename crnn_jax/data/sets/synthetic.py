@@ -32,18 +32,21 @@ class Synthetic(RecordsBuilder):
         mel = config.mel
         if mel.sample_rate < LOWEST_SAMPLE_RATE:
             raise UserError(
-                f"--mel.sample-rate {mel.sample_rate}: synthesised music needs "
-                f"{LOWEST_SAMPLE_RATE} Hz or more"
+                f"synthesised music needs {LOWEST_SAMPLE_RATE} Hz or more",
+                field="mel.sample_rate",
+                value=mel.sample_rate,
             )
         if mel.clip_seconds < SHORTEST_CLIP_SECONDS:
             raise UserError(
-                f"--mel.clip-seconds {mel.clip_seconds:g}: synthesised music lasts "
-                f"{SHORTEST_CLIP_SECONDS:g} s or more"
+                f"synthesised music lasts {SHORTEST_CLIP_SECONDS:g} s or more",
+                field="mel.clip_seconds",
+                value=f"{mel.clip_seconds:g}",
             )
         if config.n_examples < len(SPLIT_OF_PLACE):
             raise UserError(
-                f"--n-examples {config.n_examples}: too few for three splits; give "
-                f"{len(SPLIT_OF_PLACE)} or more"
+                f"too few for three splits; give {len(SPLIT_OF_PLACE)} or more",
+                field="n_examples",
+                value=config.n_examples,
             )
         columns = {tag.name: column for column, tag in enumerate(TAGS)}
         splits: dict[str, list[Track]] = {"train": [], "valid": [], "test": []}
@@ -68,3 +71,6 @@ class Synthetic(RecordsBuilder):
             clip_samples=mel.clip_samples,
         )
         return clip.audio
+
+
+BUILDER = Synthetic

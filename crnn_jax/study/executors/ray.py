@@ -12,13 +12,13 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from crnn_jax.config import ClusterConfig
 from crnn_jax.errors import UserError
-from crnn_jax.models.budget import Budget
 from crnn_jax.study import runs
-from crnn_jax.study.sweep import Cell, Executor, Job, Outcome, Watcher, attempt
+from crnn_jax.study.events import OnSweepEvent, ignore
+from crnn_jax.study.run import Job, Outcome, attempt
+from crnn_jax.study.sweep import Executor
 
 # Times that a cell is given to another worker. Machines that are taken away at any time (spot,
 # preemptible) may do so often in a long run, and none of it is lost.
@@ -33,17 +33,6 @@ JAX_PART = 0.9
 # How long a cell's lock may outlive the machine that had it, in s: on a shared disk, until the
 # server counts that machine as gone (90 s is usual).
 LOCK_LEFT_S = 180
-
-
-class _Unwatched:
-    """A watcher on a machine where nobody watches."""
-
-    def cell_started(self, cell: Cell, budget: Budget) -> None: ...
-    def cell_progress(self, cell: Cell, fraction: float, message: str) -> None: ...
-    def cell_finished(self, cell: Cell, result: dict[str, Any]) -> None: ...
-    def cell_skipped(self, cell: Cell) -> None: ...
-    def cell_failed(self, cell: Cell, error: str) -> None: ...
-    def cell_left(self, cell: Cell) -> None: ...
 
 
 def run_remotely(job: Job, folder: str, compiled: str | None) -> Outcome:
@@ -64,7 +53,7 @@ def run_remotely(job: Job, folder: str, compiled: str | None) -> Outcome:
     if compiled is not None:
         keep_compiled(compiled)
     deadline = time.monotonic() + LOCK_LEFT_S
-    while (outcome := attempt(job, _Unwatched())).kind == "held" and time.monotonic() < deadline:
+    while (outcome := attempt(job, ignore)).kind == "held" and time.monotonic() < deadline:
         time.sleep(1)
     return outcome
 
@@ -75,17 +64,25 @@ def _resources_of(text: str) -> dict[str, float]:
     try:
         wanted = dict(json.loads(text))
     except (ValueError, TypeError) as error:
-        raise UserError(f"--resources {text}: not a JSON object; {mend}") from error
+        raise UserError(f"not a JSON object; {mend}", field="resources", value=text) from error
     for name, amount in wanted.items():
         is_number = isinstance(amount, int | float) and not isinstance(amount, bool)
         if not (is_number and 0 <= amount < math.inf):
-            raise UserError(f"--resources {text}: {name} is not a number of 0 or more; {mend}")
+            raise UserError(
+                f"{name} is not a number of 0 or more; {mend}", field="resources", value=text
+            )
         if name in ACCELERATORS and amount > 1 and amount % 1:
-            raise UserError(f"--resources {text}: more than one {name}, but not whole; {mend}")
+            raise UserError(
+                f"more than one {name}, but not whole; {mend}", field="resources", value=text
+            )
         if amount != round(amount, 4):
-            raise UserError(f"--resources {text}: {name} has more than four decimals; {mend}")
+            raise UserError(
+                f"{name} has more than four decimals; {mend}", field="resources", value=text
+            )
         if name in ("cpu", "gpu", "memory", "object_store_memory"):
-            raise UserError(f"--resources {text}: `{name}` is no name of a resource; {mend}")
+            raise UserError(
+                f"`{name}` is no name of a resource; {mend}", field="resources", value=text
+            )
     return wanted
 
 
@@ -149,7 +146,9 @@ def on_ray(cluster: ClusterConfig) -> Executor:
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise UserError("--executor ray: not installed; `pip install 'crnn_jax[ray]'`") from error
+        raise UserError(
+            "not installed; `pip install 'crnn_jax[ray]'`", field="executor", value="ray"
+        ) from error
     import jax
 
     wanted = _resources_of(cluster.resources)
@@ -166,8 +165,10 @@ def on_ray(cluster: ClusterConfig) -> Executor:
     except (ConnectionError, ValueError, ray.exceptions.AuthenticationError) as error:
         words = str(error).partition("\n")[0].partition(". ")[0]
         raise UserError(
-            f"--address {cluster.address}: no Ray cluster there ({words}); give HOST:PORT, and, to "
-            f"one that has a token, RAY_AUTH_MODE=token and that token in ~/.ray/auth_token"
+            f"no Ray cluster there ({words}); give HOST:PORT, and, to "
+            f"one that has a token, RAY_AUTH_MODE=token and that token in ~/.ray/auth_token",
+            field="address",
+            value=cluster.address,
         ) from error
     there = ray.cluster_resources()
     for name, amount in wanted.items():
@@ -189,7 +190,7 @@ def on_ray(cluster: ClusterConfig) -> Executor:
     task = as_task(run_remotely, wanted, there, os.environ)
     compiled = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
 
-    def execute(jobs: Sequence[Job], watcher: Watcher) -> Iterator[tuple[Job, Outcome]]:
+    def execute(jobs: Sequence[Job], on_event: OnSweepEvent) -> Iterator[tuple[Job, Outcome]]:
         running = {task.remote(job, str(Path.cwd()), compiled): job for job in jobs}
         while running:
             (ended, *_), _ = ray.wait(list(running))

@@ -1,0 +1,296 @@
+"""What `import crnn_jax` offers: studies, trained networks and data sets, from Python.
+
+The command line calls these functions and prints what they return.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from etils import epath
+from jaxtyping import Float, Float32
+
+from crnn_jax.config import (
+    Architecture,
+    ClusterConfig,
+    DataConfig,
+    NetworkOptions,
+    Rule,
+    RuntimeConfig,
+    SweepConfig,
+    TrainConfig,
+)
+from crnn_jax.data.prepared import BUILDERS, PreparedSet, open_set, prepare
+from crnn_jax.errors import UserError
+from crnn_jax.locks import on_disk
+from crnn_jax.models.budget import check_reachable
+from crnn_jax.study import runs
+from crnn_jax.study import sweep as study_sweep
+from crnn_jax.study.evaluation import Evaluation, TrainedNetwork, evaluate, load_network
+from crnn_jax.study.events import OnSweepEvent, ignore
+from crnn_jax.study.grid import list_cells
+from crnn_jax.study.schema import Cell, RunConfig, RunResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from crnn_jax.tagging.tagger import BadFile, TaggedFile, Tagger
+
+
+class Run:
+    """A trained network, read from its run's folder.
+
+    Attributes
+    ----------
+    path
+        The folder.
+    config
+        What the network is, and how it was trained.
+    """
+
+    def __init__(self, network: TrainedNetwork):
+        self._network = network
+        self.path = network.path
+        self.config: RunConfig = network.config
+
+    @property
+    def tag_names(self) -> tuple[str, ...]:
+        """The network's outputs."""
+        return self.config.data.tag_names
+
+    @property
+    def result(self) -> RunResult | None:
+        """What was measured; None for imported weights and for a run that is not finished."""
+        return runs.read_result(self.path)
+
+    def predict(
+        self, log_mel: Float[np.ndarray, "clips mel frames"]
+    ) -> Float32[np.ndarray, "clips tags"]:
+        """Scores of log-mels, each between 0 and 1 (sigmoid outputs).
+
+        Parameters
+        ----------
+        log_mel
+            In dB, as `crnn_jax.audio` computes them for ``config.data.mel``; 96 frames or more.
+        """
+        from crnn_jax.tagging.tagger import score_log_mels
+
+        return score_log_mels(self.tagger, log_mel)
+
+    def tag(
+        self,
+        files: Sequence[str | os.PathLike[str]],
+        *,
+        hop_seconds: float | None = None,
+    ) -> "Iterator[TaggedFile | BadFile]":
+        """Tag audio files of any length, while they are read (`crnn_jax.tagging.tagger`).
+
+        Parameters
+        ----------
+        files
+            Audio files, or ``.npy`` files of a log-mel.
+        hop_seconds
+            From the start of a long file's window to the start of the next, in s; None: windows
+            do not overlap.
+        """
+        from crnn_jax.tagging.tagger import tag_files
+
+        return tag_files(self.tagger, files, hop_seconds=hop_seconds)
+
+    def evaluate(self, split: str = "test", dataset: str | None = None) -> Evaluation:
+        """Score the network on a split of a prepared set; None: of the one it was trained on."""
+        return evaluate(self._network, split, dataset)
+
+    @functools.cached_property
+    def tagger(self) -> "Tagger":
+        """The network on all devices."""
+        from crnn_jax.tagging.tagger import make_tagger
+
+        return make_tagger(self._network)
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepSummary:
+    """What a sweep has done.
+
+    Attributes
+    ----------
+    out
+        Its folder.
+    cells, failed
+        All cells of the study, and those that failed now (see their ``failed.json``).
+    is_first
+        Whether this is the first of several processes that train each cell together.
+    """
+
+    out: epath.Path
+    cells: tuple[Cell, ...]
+    failed: tuple[Cell, ...]
+    is_first: bool = True
+
+    def results(self) -> "pd.DataFrame":
+        """The folder's results, one row per finished cell."""
+        return read_results(self.out)
+
+
+def load_run(path: str | os.PathLike[str]) -> Run:
+    """Read a trained network from its run's folder.
+
+    Raises
+    ------
+    UserError
+        If the folder is not a run's, or has no checkpoint yet.
+    """
+    return Run(load_network(epath.Path(path)))
+
+
+def read_results(folder: str | os.PathLike[str]) -> "pd.DataFrame":
+    """A sweep's ``results.csv``, one row per finished cell.
+
+    The columns are fields of `crnn_jax.study.schema.RunResult`; times are in s.
+    """
+    from crnn_jax.analysis.tables import read_results
+
+    return read_results(epath.Path(folder))
+
+
+def train(
+    arch: Architecture,
+    target: int,
+    *,
+    out: str | os.PathLike[str],
+    data: DataConfig | PreparedSet = DataConfig(),
+    rule: Rule = "uniform",
+    seed: int = 0,
+    network: NetworkOptions = NetworkOptions(),
+    train: TrainConfig = TrainConfig(),
+    runtime: RuntimeConfig = RuntimeConfig(),
+    on_event: OnSweepEvent = ignore,
+) -> Run:
+    """Train one network with so many parameters, or continue with it, and read it back.
+
+    Parameters
+    ----------
+    arch, target, rule
+        Architecture, trainable parameters, and how the widths are scaled.
+    out
+        Where the run's folder goes; a finished one is read, not trained again.
+    data
+        A data set, prepared if it is not there yet.
+    seed
+        Of parameters, dropout and the order of the examples.
+    network, train, runtime
+        Options of the network, of training, and of what no number depends on.
+    on_event
+        Called with each `crnn_jax.study.events.SweepEvent`.
+
+    Raises
+    ------
+    UserError
+        As `sweep`, or if the run failed; then ``failed.json`` says why.
+    """
+    config = SweepConfig(
+        archs=(arch,),
+        targets=(target,),
+        rules=(rule,),
+        seeds=(seed,),
+        data=data if isinstance(data, DataConfig) else DataConfig(),
+        network=network,
+        train=train,
+        runtime=runtime,
+    )
+    prepared = data if isinstance(data, PreparedSet) else None
+    summary = sweep(config, out, data=prepared, on_event=on_event)
+    (cell,) = summary.cells
+    if summary.failed:
+        raise UserError(f"{summary.out / cell.name}: training failed; see failed.json there")
+    return load_run(summary.out / cell.name)
+
+
+def sweep(
+    config: SweepConfig,
+    out: str | os.PathLike[str],
+    *,
+    data: PreparedSet | None = None,
+    cluster: ClusterConfig = ClusterConfig(),
+    on_event: OnSweepEvent = ignore,
+    on_prepare: Callable[[int, int], None] | None = None,
+) -> SweepSummary:
+    """Train every cell of a study that has no result yet, and write the tables.
+
+    Parameters
+    ----------
+    config
+        The study.
+    out
+        Folder of the results: a run per cell, ``results.csv`` and ``per_tag.csv``.
+    data
+        What is learned from; None: ``config.data``, prepared if it is not there yet.
+    cluster
+        Where the cells are trained.
+    on_event
+        Called with each `crnn_jax.study.events.SweepEvent`.
+    on_prepare
+        Called with the number of tracks prepared so far and of all.
+
+    Raises
+    ------
+    UserError
+        If anything in the configuration or the data is wrong, before a cell is trained.
+    """
+    if cluster.executor == "ray":
+        import jax
+
+        # This process only hands out cells: GPUs are for the tasks.
+        jax.config.update("jax_platforms", "cpu")
+    is_first = _join_processes(cluster)
+    cells = list_cells(config)
+    if data is None:
+        check_local(config.data)
+        if config.data.dataset in BUILDERS:
+            # Before any music is decoded: a size that cannot be reached is an error at once.
+            for cell in cells:
+                check_reachable(cell.arch, cell.rule, cell.target, n_mels=config.data.mel.n_mels)
+        if cluster.several_processes:
+            # They would prepare a data set over each other: theirs is there before.
+            data = open_set(config.data.dataset)
+        else:
+            data = prepare(config.data, report=on_prepare)
+    execute: study_sweep.Executor = study_sweep.run_here
+    if cluster.executor == "ray":
+        from crnn_jax.study.executors.ray import on_ray
+
+        execute = on_ray(cluster)
+    folder = epath.Path(out)
+    failed = study_sweep.sweep(
+        config, data, folder, on_event=on_event, execute=execute, writes_tables=is_first
+    )
+    return SweepSummary(folder, tuple(cells), tuple(failed), is_first)
+
+
+def check_local(config: DataConfig) -> None:
+    """Refuse a data set that is not on a local disk, before it is made: it could not be read."""
+    name = "data_dir" if config.dataset in BUILDERS else "dataset"
+    value = getattr(config, name)
+    if not on_disk(value):
+        raise UserError(
+            "records are read from a local disk only; prepare the set there, or copy its folder "
+            "to one and give the copy as the dataset",
+            field=name,
+            value=value,
+        )
+
+
+def _join_processes(cluster: ClusterConfig) -> bool:
+    """Join the other processes, if there are any; whether this one is the first."""
+    if not cluster.several_processes:
+        return True
+    import jax
+
+    from crnn_jax.train.parallel import join_processes
+
+    join_processes(cluster)
+    return jax.process_index() == 0

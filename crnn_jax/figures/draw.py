@@ -1,0 +1,60 @@
+"""All figures of a sweep, drawn from its `results.csv` and `per_tag.csv` alone."""
+
+from etils import epath
+
+from crnn_jax.analysis.tables import read_per_tag, read_results
+from crnn_jax.errors import UserError
+from crnn_jax.figures.auc_against_parameters import auc_against_parameters
+from crnn_jax.figures.auc_against_time import auc_against_training_time
+from crnn_jax.figures.canvas import write_figure
+from crnn_jax.figures.per_tag import complete_targets, per_tag_auc
+from crnn_jax.study.schema import CELL_COLUMNS
+
+# Tables of older versions lack other columns.
+RESULT_COLUMNS = (
+    *(*CELL_COLUMNS, "params", "test_auc", "seconds_per_2500_samples", "train_s"),
+    *("device", "device_count"),
+)
+TAG_COLUMNS = (*CELL_COLUMNS, "tag", "category", "popularity_rank", "auc")
+
+
+def draw(folder: epath.PathLike) -> list[epath.Path]:
+    """Draw every figure of a sweep, as PNG and SVG, into ``<folder>/figures``.
+
+    The per-tag figure is drawn for each target at which one rule has all architectures of the
+    sweep.
+
+    Parameters
+    ----------
+    folder
+        The sweep's folder, local or in a bucket (``gs://…``).
+
+    Returns
+    -------
+    list of epath.Path
+        The files written. A figure that is there already is replaced.
+
+    Raises
+    ------
+    UserError
+        If one of the two tables is missing, empty, damaged, or has nothing to draw.
+    """
+    folder = epath.Path(folder)
+    results = read_results(folder, RESULT_COLUMNS)
+    scores = read_per_tag(folder, TAG_COLUMNS)
+    if results["test_auc"].isna().all():
+        raise UserError(
+            f"{folder / 'results.csv'}: no run has a test_auc; sweep a data set whose test split "
+            "has a tag with both positive and negative clips"
+        )
+    figures = {
+        "auc_against_parameters": auc_against_parameters(results),
+        "auc_against_training_time": auc_against_training_time(results),
+    }
+    for target in complete_targets(scores):
+        figures[f"per_tag_auc_{target}"] = per_tag_auc(scores, target)
+    return [
+        path
+        for name, figure in figures.items()
+        for path in write_figure(figure, folder / "figures", name)
+    ]

@@ -1,0 +1,29 @@
+"""Names that users chose, such as tags, as they can be drawn."""
+
+import functools
+from typing import Any
+
+import matplotlib.font_manager
+
+from crnn_jax.user_text import printable
+
+# A longer name would leave no room for the figure.
+LONGEST_NAME = 40
+
+
+def drawable(name: str, longest: int = LONGEST_NAME) -> str:
+    """Return a name in one line of at most `longest` characters.
+
+    A box takes the place of a character that Matplotlib's own font lacks.
+    """
+    font = _font()
+    characters = "".join(
+        character if font.get_char_index(ord(character)) else "□" for character in printable(name)
+    )
+    return characters if len(characters) <= longest else f"{characters[: longest - 1]}…"
+
+
+@functools.cache
+def _font() -> Any:
+    path = matplotlib.font_manager.findfont("DejaVu Sans")
+    return matplotlib.font_manager.get_font(path)

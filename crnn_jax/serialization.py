@@ -1,0 +1,42 @@
+"""Frozen dataclasses to JSON and back, by their types."""
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+RecordT = TypeVar("RecordT")
+
+
+def to_json(record: Any) -> str:
+    """A dataclass as JSON, keys in the order of the fields."""
+    return json.dumps(dataclasses.asdict(record), indent=2)
+
+
+def from_mapping(cls: type[RecordT], values: Mapping[str, Any]) -> RecordT:
+    """A dataclass from parsed JSON, dataclasses and tuples within it included.
+
+    Raises
+    ------
+    TypeError
+        If a key is not a field of `cls`, or a field without a default is missing.
+    """
+    hints = typing.get_type_hints(cls)
+    return cls(**{key: _restored(hints.get(key), value) for key, value in values.items()})
+
+
+def _restored(hint: Any, value: Any) -> Any:
+    """A value of JSON as its type has it: lists become tuples, mappings dataclasses."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        others = [each for each in typing.get_args(hint) if each is not types.NoneType]
+        hint = others[0] if len(others) == 1 else None
+    if isinstance(value, Mapping) and dataclasses.is_dataclass(hint):
+        return from_mapping(typing.cast(type, hint), value)
+    if isinstance(value, list):
+        options = typing.get_args(hint) or (Any, ...)
+        # A tuple of any length has one type, one of fixed length a type for each place.
+        of_each = options[:1] * len(value) if options[-1] is ... else options
+        return tuple(_restored(each, entry) for each, entry in zip(of_each, value, strict=True))
+    return value

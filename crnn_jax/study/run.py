@@ -1,0 +1,268 @@
+"""One cell: from its configuration to its ``result.json``."""
+
+import contextlib
+import dataclasses
+import traceback
+from collections.abc import Callable
+from typing import Literal
+
+from etils import epath
+
+from crnn_jax.config import RuntimeConfig, TrainConfig
+from crnn_jax.data.prepared import PreparedSet
+from crnn_jax.errors import ProcessLost, UserError
+from crnn_jax.models.budget import Budget
+from crnn_jax.signals import Terminated, sigterm_waits
+from crnn_jax.study import provenance, runs
+from crnn_jax.study.events import CellProgress, CellStarted, OnSweepEvent
+from crnn_jax.study.schema import Cell, RunConfig, RunResult, TagResult
+from crnn_jax.trackers import json_lines
+from crnn_jax.train.events import TrainEvent
+from crnn_jax.train.loop import Diverged, Fitted, fit
+from crnn_jax.train.metrics import TagScores
+
+# How the message of a cell that has failed for want of memory begins.
+OUT_OF_MEMORY = "out of memory"
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """All that a cell's run needs: plain values, to be sent to another process.
+
+    Attributes
+    ----------
+    cell, budget, config, data
+        What is trained, how, and on what.
+    runtime
+        How it is carried out.
+    out
+        The sweep's folder; the run's is in it.
+    """
+
+    cell: Cell
+    budget: Budget
+    config: RunConfig
+    data: PreparedSet
+    runtime: RuntimeConfig
+    out: epath.Path
+
+    @property
+    def run(self) -> epath.Path:
+        """The run's folder."""
+        return self.out / self.cell.name
+
+    @property
+    def train(self) -> TrainConfig:
+        """How it is trained."""
+        assert self.config.train is not None, "only imported weights have none"
+        return self.config.train
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What has become of a job.
+
+    Attributes
+    ----------
+    kind
+        ``finished``, or finished ``before``, ``failed``, or ``held`` by another process.
+    result
+        What a run has measured that has finished now.
+    error
+        Why it failed, in one line.
+    """
+
+    kind: Literal["finished", "before", "failed", "held"]
+    result: RunResult | None = None
+    error: str | None = None
+
+
+def run_cell(job: Job, on_event: Callable[[TrainEvent], None]) -> RunResult:
+    """Train a cell, or continue with it, and write its ``result.json``.
+
+    When several processes train it together, the first one writes.
+
+    Parameters
+    ----------
+    job
+        What is trained, how, on what, and where it is written.
+    on_event
+        Called with each event of training.
+    """
+    import jax
+
+    from crnn_jax.data.batches import count_steps
+    from crnn_jax.train import parallel
+    from crnn_jax.train.checkpoints import OrbaxCheckpoints
+
+    train, run = job.train, job.run
+    # Before the folder is claimed, so that the corrected command may have it.
+    parallel.check_batch_size(train.batch_size, parallel.batch_mesh())
+    count_steps(job.data, train)
+    writes = jax.process_index() == 0
+    subscribers = [on_event]
+    if writes:
+        runs.claim_folder(run, job.config)
+        subscribers.append(json_lines.follow(run / "metrics.jsonl"))
+
+    def notify(event: TrainEvent) -> None:
+        for subscriber in subscribers:
+            subscriber(event)
+
+    with sigterm_waits() as stop_requested, OrbaxCheckpoints(run / "checkpoints") as checkpoints:
+        fitted = fit(
+            job.config.model,
+            train,
+            job.cell.seed,
+            job.data,
+            checkpoints,
+            runtime=job.runtime,
+            on_event=notify,
+            stop_requested=stop_requested,
+        )
+        # Several processes end together, or the others would wait for this one.
+        if parallel.agree(stop_requested())[0]:
+            raise Terminated
+    result = make_result(job, fitted)
+    if writes:
+        runs.write_result(run, result)
+    return result
+
+
+def make_result(job: Job, fitted: Fitted) -> RunResult:
+    """What ``result.json`` says of a trained cell."""
+    import jax
+
+    data, train, progress = job.data, job.train, fitted.progress
+    seconds = progress.seconds
+    seconds_per_sample = seconds["train"] / (progress.step * train.batch_size)
+    n_train = data.n_examples["train"]
+    assert fitted.valid.macro_auc is not None, "checked before by check_scorable"
+    assert fitted.test.macro_auc is not None
+    assert fitted.test.macro_average_precision is not None
+    assert progress.ended_by is not None
+    return RunResult(
+        **dataclasses.asdict(job.cell),
+        params=job.budget.params,
+        s=job.budget.s,
+        widths=job.budget.widths,
+        dataset=data.name,
+        mel=data.mel,
+        n_train=min(train.max_examples or n_train, n_train),
+        n_valid=data.n_examples["valid"],
+        n_test=data.n_examples["test"],
+        n_tags=len(data.tag_names),
+        n_tags_scored=fitted.test.n_scored,
+        epochs=progress.epoch,
+        best_epoch=progress.best_epoch,
+        ended_by=progress.ended_by,
+        valid_auc=fitted.valid.macro_auc,
+        test_auc=fitted.test.macro_auc,
+        test_ap=fitted.test.macro_average_precision,
+        per_tag=list_tags(data, fitted.test),
+        compile_s=fitted.compiled.compile_s,
+        train_s=seconds["train"],
+        eval_s=seconds.get("eval", 0.0),
+        input_wait_s=seconds.get("input_wait", 0.0),
+        checkpoint_s=seconds.get("checkpoint", 0.0),
+        seconds_per_2500_samples=2500 * seconds_per_sample,
+        samples_per_s=1 / seconds_per_sample,
+        flops_per_sample=fitted.compiled.flops_per_sample,
+        # XLA's plan of the step: what a device counts includes all cells before.
+        peak_memory_bytes=fitted.compiled.peak_memory_bytes,
+        device=provenance.device_name(jax.local_devices()[0]),
+        device_count=jax.device_count(),
+        versions=provenance.versions(),
+        git_commit=provenance.git_commit(),
+    )
+
+
+def list_tags(data: PreparedSet, scores: TagScores) -> tuple[TagResult, ...]:
+    """One entry per tag; rank 1 is the tag with the most positive training examples."""
+    counts = data.tag_counts["train"]
+    by_popularity = sorted(range(len(counts)), key=lambda tag: -counts[tag])
+    rank = {tag: place for place, tag in enumerate(by_popularity, start=1)}
+    return tuple(
+        TagResult(
+            tag=name,
+            category=data.tag_categories[tag],
+            popularity_rank=rank[tag],
+            n_test_positive=data.tag_counts["test"][tag],
+            auc=scores.auc[tag],
+            ap=scores.average_precision[tag],
+        )
+        for tag, name in enumerate(data.tag_names)
+    )
+
+
+def attempt(job: Job, on_event: OnSweepEvent) -> Outcome:
+    """Run a job, unless it is finished or another process is running it.
+
+    A failure is recorded in the run's ``failed.json``.
+
+    Raises
+    ------
+    UserError
+        If the whole study is at fault, and not this cell alone.
+    OSError
+        If nothing can be written any more.
+    """
+    import jax
+
+    from crnn_jax.train import parallel
+
+    cell, run = job.cell, job.run
+    # The first of several processes that train together holds the run and writes for them all.
+    first = jax.process_index() == 0
+    with runs.hold(run) if first else contextlib.nullcontext(False) as held:
+        finished = held and runs.read_result(run) is not None
+        try:
+            held, finished = parallel.agree(held, finished)
+        except jax.errors.JaxRuntimeError as error:
+            raise ProcessLost(describe(error, job.train)) from error
+        if not held:
+            return Outcome("held")
+        if finished:
+            return Outcome("before")
+        on_event(CellStarted(cell, job.budget))
+        try:
+            result = run_cell(
+                job, lambda event: on_event(CellProgress(cell, event, job.train.epochs))
+            )
+        except UserError:
+            raise
+        except Exception as error:  # Recorded with its traceback, and the exit code says so.
+            message = describe(error, job.train)
+            alone = jax.process_count() > 1 and not isinstance(error, Diverged)
+            # What a lost process did to the others is no failure of the cell.
+            if first and (not alone or message.startswith(OUT_OF_MEMORY)):
+                runs.write_failure(run, message, traceback.format_exc())
+            if alone:
+                # The others may not have failed, and wait for this one.
+                raise ProcessLost(message) from error
+            return Outcome("failed", error=message)
+        finally:
+            # Compiled steps of a cell are of no use to the next one, and hold memory.
+            jax.clear_caches()
+        if first:
+            (run / "failed.json").unlink(missing_ok=True)
+        return Outcome("finished", result)
+
+
+def describe(error: Exception, train: TrainConfig) -> str:
+    """Why a cell failed, and what may help, in one line."""
+    import jax
+
+    words = str(error).strip().partition("\n")[0]
+    if isinstance(error, Diverged):
+        return words
+    # XLA has no class of its own for it.
+    of_device = isinstance(error, jax.errors.JaxRuntimeError) and any(
+        name in words for name in ("RESOURCE_EXHAUSTED", "OUT_OF_MEMORY")
+    )
+    if of_device or isinstance(error, MemoryError):
+        return (
+            f"{OUT_OF_MEMORY} with a batch of {train.batch_size}: give a smaller batch_size, or a "
+            f"shorter clip_seconds ({words})"
+        )
+    return f"{type(error).__name__}: {words}"

@@ -1,0 +1,248 @@
+"""What a run's files say: the one description of ``config.json`` and ``result.json``.
+
+Both are read and written through `RunConfig` and `RunResult`; the columns of the tables derive from
+their fields. This module imports no JAX, so that whatever reads results does not need it.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from crnn_jax.config import (
+    NUMERICS,
+    Architecture,
+    MelConfig,
+    ModelConfig,
+    Rule,
+    TrainConfig,
+)
+from crnn_jax.serialization import from_mapping
+
+EndedBy = Literal["epochs", "patience", "time"]
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Cell:
+    """One network of a study's grid."""
+
+    arch: Architecture
+    target: int
+    rule: Rule
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of the run's folder."""
+        return f"{self.arch}-{self.target}-{self.rule}-seed{self.seed}"
+
+
+@dataclasses.dataclass(frozen=True)
+class DataDescription:
+    """What a run was trained on.
+
+    Attributes
+    ----------
+    name
+        Builder and variant, such as ``folder/clips-1a2b3c4d``.
+    path
+        The prepared set's folder; None for imported weights.
+    tracks_digest
+        Tells lists of tracks apart.
+    mel
+        The log-mel.
+    tag_names, tag_categories
+        The network's outputs.
+    n_examples
+        Examples of each split; None for imported weights.
+    """
+
+    name: str
+    path: str | None
+    mel: MelConfig
+    tag_names: tuple[str, ...]
+    tag_categories: tuple[str, ...]
+    n_examples: dict[str, int] | None
+    tracks_digest: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportedWeights:
+    """The file from which weights were imported, its SHA-256, and what had written it."""
+
+    file: str
+    sha256: str
+    backend: str
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """All that the numbers of a run depend on, and where its data is: ``config.json``.
+
+    Attributes
+    ----------
+    arch, target, rule, seed
+        The cell; of imported weights only `arch` is known.
+    params
+        Trainable parameters.
+    s
+        Width multiplier.
+    model, train, data
+        The network, how it is trained, and on what; `train` is None for imported weights.
+    numerics
+        See `crnn_jax.config.NUMERICS`.
+    imported
+        Where weights come from that were not trained here.
+    """
+
+    arch: Architecture
+    target: int | None
+    rule: Rule | None
+    seed: int | None
+    params: int
+    s: float | None
+    model: ModelConfig
+    train: TrainConfig | None
+    data: DataDescription
+    numerics: int = NUMERICS
+    imported: ImportedWeights | None = None
+
+    @property
+    def input_mel(self) -> MelConfig:
+        """The log-mel of the network's input: clips as long as those that it was trained on."""
+        seconds = self.train.clip_seconds if self.train else None
+        return dataclasses.replace(
+            self.data.mel, clip_seconds=seconds or self.data.mel.clip_seconds
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TagResult:
+    """One tag's scores on the test split; `auc` and `ap` are None where the split has one class.
+
+    `popularity_rank` is 1 for the tag with the most positive training examples.
+    """
+
+    tag: str
+    category: str
+    popularity_rank: int
+    n_test_positive: int
+    auc: float | None
+    ap: float | None
+
+
+# Of a field of ``result.json`` that is no column of ``results.csv``.
+BESIDE_THE_TABLE = {"column": False}
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResult:
+    """What a finished run has measured: ``result.json``.
+
+    The fields are the columns of ``results.csv`` in their order, but for those said to be beside
+    the table. Times are wall time in s.
+
+    Attributes
+    ----------
+    arch, rule, target, seed
+        The cell.
+    params, s
+        Trainable parameters and width multiplier.
+    valid_auc, test_auc, test_ap
+        Macro ROC-AUC and average precision of the best epoch's parameters.
+    epochs, best_epoch, ended_by
+        Epochs trained, the best one (from 1), and what ended the training.
+    compile_s, train_s, eval_s, input_wait_s, checkpoint_s
+        Compilation; training steps, waiting for input included; evaluation; of `train_s`, what the
+        devices waited for input; writing snapshots.
+    seconds_per_2500_samples, samples_per_s
+        Training speed; the first is the paper's unit.
+    flops_per_sample
+        Floating-point operations of a training step, of a sample.
+    peak_memory_bytes
+        Of a training step on one device, as XLA plans it.
+    n_train, n_valid, n_test, n_tags, n_tags_scored
+        Examples and tags; tags that have both classes in the test split.
+    dataset, device, device_count
+        Name of the data set; processor or accelerator, and how many devices.
+    widths, mel, per_tag
+        Of the network, of its input, and scores of each tag.
+    versions, git_commit
+        Of what computed it.
+    """
+
+    arch: Architecture
+    rule: Rule
+    target: int
+    seed: int
+    params: int
+    s: float
+    valid_auc: float
+    test_auc: float
+    test_ap: float
+    epochs: int
+    best_epoch: int
+    ended_by: EndedBy
+    compile_s: float
+    train_s: float
+    eval_s: float
+    input_wait_s: float
+    seconds_per_2500_samples: float
+    samples_per_s: float
+    flops_per_sample: float
+    peak_memory_bytes: int
+    n_train: int
+    n_valid: int
+    n_test: int
+    n_tags: int
+    n_tags_scored: int
+    dataset: str
+    device: str
+    device_count: int
+    checkpoint_s: float = dataclasses.field(metadata=BESIDE_THE_TABLE)
+    widths: tuple[int, ...] = dataclasses.field(metadata=BESIDE_THE_TABLE)
+    mel: MelConfig = dataclasses.field(metadata=BESIDE_THE_TABLE)
+    per_tag: tuple[TagResult, ...] = dataclasses.field(metadata=BESIDE_THE_TABLE)
+    versions: dict[str, str] = dataclasses.field(metadata=BESIDE_THE_TABLE)
+    git_commit: str | None = dataclasses.field(metadata=BESIDE_THE_TABLE)
+
+    @property
+    def cell(self) -> Cell:
+        """The cell that was run."""
+        return Cell(self.arch, self.target, self.rule, self.seed)
+
+
+# Columns of results.csv; of per_tag.csv the run's, then the tag's.
+RESULT_COLUMNS = tuple(
+    field.name for field in dataclasses.fields(RunResult) if field.metadata.get("column", True)
+)
+CELL_COLUMNS = ("arch", "rule", "target", "seed")
+TAG_COLUMNS = tuple(field.name for field in dataclasses.fields(TagResult))
+
+
+def config_to_mapping(config: RunConfig) -> dict[str, Any]:
+    """What ``config.json`` says, as JSON has it."""
+    values = json.loads(json.dumps(dataclasses.asdict(config)))
+    if config.imported is None:
+        del values["imported"]
+    return values
+
+
+def config_from_mapping(values: Mapping[str, Any]) -> RunConfig:
+    """A run's configuration from parsed JSON, of this or an older version.
+
+    Older versions also recorded what numbers do not depend on, and the network's precision as a
+    part of training.
+    """
+    known = {"numerics": 1, **values}
+    for part, of in (("train", TrainConfig), ("model", ModelConfig), ("data", DataDescription)):
+        names = {field.name for field in dataclasses.fields(of)}
+        known[part] = {k: v for k, v in (values[part] or {}).items() if k in names} or None
+    return from_mapping(RunConfig, known)
+
+
+def result_from_mapping(values: Mapping[str, Any]) -> RunResult:
+    """A run's result from parsed JSON; what an older version did not write is None."""
+    missing = dict.fromkeys((field.name for field in dataclasses.fields(RunResult)), None)
+    tags = [{**dict.fromkeys(TAG_COLUMNS), **tag} for tag in values["per_tag"]]
+    return from_mapping(RunResult, {**missing, **values, "per_tag": tags})

@@ -1,0 +1,1 @@
+"""Subscribers of training's events: what follows a run while it trains."""

@@ -1,0 +1,58 @@
+"""Where a run's wall time goes, measured by one clock."""
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+
+TRAINING = "train"
+
+
+class Clock:
+    """Wall time in s, by what it is spent on: on training, but for what `pause` names.
+
+    Parameters
+    ----------
+    spent
+        Seconds of earlier parts of the run.
+
+    Examples
+    --------
+    >>> clock = Clock()
+    >>> with clock.pause("evaluation"):
+    ...     pass
+    >>> sorted(clock.seconds())
+    ['evaluation', 'train']
+    """
+
+    def __init__(self, spent: Mapping[str, float] | None = None):
+        self._spent = dict(spent or {})
+        self._activity = TRAINING
+        self._since = time.perf_counter()
+
+    @contextlib.contextmanager
+    def pause(self, activity: str) -> Iterator[None]:
+        """Count what happens within as `activity`, not as training."""
+        outer = self._switch(activity)
+        try:
+            yield
+        finally:
+            self._switch(outer)
+
+    def credit(self, part: str, seconds: float) -> None:
+        """Note that so much of the time so far, whatever it was counted as, was of a kind."""
+        self._spent[part] = self._spent.get(part, 0.0) + seconds
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds so far, by what they were spent on."""
+        self._switch(self._activity)
+        return dict(self._spent)
+
+    def __getitem__(self, activity: str) -> float:
+        return self.seconds().get(activity, 0.0)
+
+    def _switch(self, activity: str) -> str:
+        """Count from now on as `activity`; what was counted until now."""
+        now, before = time.perf_counter(), self._activity
+        self._spent[before] = self._spent.get(before, 0.0) + now - self._since
+        self._activity, self._since = activity, now
+        return before

@@ -1,0 +1,10 @@
+"""The optimiser, in one place."""
+
+import optax
+
+from crnn_jax.config import TrainConfig
+
+
+def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    """Adam (Kingma & Ba 2015) at a constant learning rate, as in the paper."""
+    return optax.adam(config.learning_rate)
