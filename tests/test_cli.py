@@ -15,7 +15,7 @@ import pytest
 from crnn_jax import cli, runs
 from crnn_jax.config import DataConfig, MelConfig, SweepConfig
 from crnn_jax.datasets import prepare
-from crnn_jax.datasets.records import SPLITS
+from crnn_jax.datasets.description import SPLITS
 from tests.conftest import STUDY
 from tests.datasets.conftest import write_tone
 
