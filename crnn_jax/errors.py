@@ -1,6 +1,7 @@
 """What the command line tells in one line."""
 
 import errno
+import tokenize
 
 # What a disk says when it cannot be written to, or has no locks (Lustre and NFS mounted without
 # them): the user's to mend, wherever it comes up.
@@ -10,6 +11,11 @@ DISK_ERRORS = frozenset(
         *(errno.ENOTDIR, errno.EEXIST, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP),
     }
 )
+
+
+# What NumPy raises of a .npy file that is none: its parser of the header lets some of it through,
+# and a damaged header may tell of any shape.
+ARRAY_ERRORS = (ValueError, TypeError, OverflowError, MemoryError, EOFError, tokenize.TokenError)
 
 
 class UserError(Exception):

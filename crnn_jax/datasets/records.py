@@ -206,7 +206,13 @@ def _write_records(task: ShardTask, path: epath.Path) -> ShardResult:
 def finished_shard(path: epath.Path) -> ShardResult | None:
     """What is known of a shard, or None if it is not there or not whole."""
     result_path = _result_path(path)
-    return _result_from_json(result_path.read_text()) if result_path.exists() else None
+    if not result_path.exists():
+        return None
+    try:
+        return _result_from_json(result_path.read_text())
+    except (ValueError, KeyError, TypeError):
+        # Of a power cut, or of a damaged disk.
+        return None
 
 
 def _result_path(shard: epath.Path) -> epath.Path:
@@ -272,6 +278,14 @@ def _follow_the_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+class _Info(tfds.core.DatasetInfo):
+    """TFDS's description of a set, which asks nobody else."""
+
+    def initialize_from_bucket(self) -> None:
+        # TFDS's makes a temporary folder first, and leaves it there.
+        pass
 
 
 class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):  # type: ignore[call-arg]
@@ -360,7 +374,7 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             "mel": dataclasses.asdict(self.config.mel),
             "tracks_digest": self.tracks_digest,
         }
-        return tfds.core.DatasetInfo(
+        return _Info(
             builder=self,
             description=self.__doc__,
             features=features(self.config.mel, len(self._collection.tag_names)),
@@ -449,6 +463,12 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
                 # Not there: it had its final name when an earlier attempt was interrupted.
                 if made.exists():
                     made.replace(records / name)
+                elif not (records / name).exists():
+                    _result_path(made).unlink()
+                    raise UserError(
+                        f"{made}: made before, but not there any more; give the command again, "
+                        f"which makes it again"
+                    )
             split_infos.append(
                 tfds.core.SplitInfo(
                     name=split,
