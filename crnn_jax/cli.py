@@ -33,6 +33,7 @@ from crnn_jax.config import (
     BenchmarkConfig,
     ClusterConfig,
     DataConfig,
+    MelConfig,
     Rule,
     SweepConfig,
     TrainConfig,
@@ -478,9 +479,12 @@ class Embed:
 
         from crnn_jax.tagging import write_features
 
+        out = epath.Path(self.out)
+        if not out.name or out.is_dir():
+            raise UserError(f"--out {self.out}: not a file's name; give such as features.npz")
         _, tagged = _tagged(self.run_folder, self.files, self.hop_seconds)
         if tagged:
-            write_features(tagged, epath.Path(self.out))
+            write_features(tagged, out)
             features = tagged[0].features.shape[1]
             print(f"{self.out}: {len(tagged)} files, {features} features each")
         return 0 if len(tagged) == len(self.files) else 1
@@ -546,7 +550,15 @@ class Benchmark(BenchmarkConfig):
 
     def run(self) -> int:
         from crnn_jax.benchmark import benchmark
+        from crnn_jax.pipeline import SHORTEST_FRAMES
 
+        mel = MelConfig(clip_seconds=self.clip_seconds)
+        if mel.frames < SHORTEST_FRAMES:
+            shortest = SHORTEST_FRAMES * mel.hop_length / mel.sample_rate
+            raise UserError(
+                f"--clip-seconds {self.clip_seconds:g}: the networks need {shortest:.2g} s; give "
+                f"that or more"
+            )
         fields = (field.name for field in dataclasses.fields(BenchmarkConfig))
         report = benchmark(BenchmarkConfig(**{name: getattr(self, name) for name in fields}))
         if self.json:
@@ -948,6 +960,14 @@ def _warning_line(message: Warning | str, *_: object, **__: object) -> str:
     return printable(f"crnn-jax: {message}") + "\n"
 
 
+def _is_of_an_address(error: Exception) -> bool:
+    """Whether it says that there is no file system for an address such as ``s3://…``."""
+    modules = {
+        frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(error.__traceback__)
+    }
+    return not modules.isdisjoint({"fsspec.registry", "etils.epath.register"})
+
+
 def _say(text: str) -> None:
     """One line on standard error, at once."""
     print(printable(f"crnn-jax: {text}"), file=sys.stderr, flush=True)
@@ -975,6 +995,14 @@ def main() -> None:
         _say(
             f"{error.filename or 'the disk'}: {error.strerror}; finished results are kept, make "
             f"room or choose another folder and give the command again"
+        )
+        code = 2
+    except (ImportError, KeyError) as error:
+        if not _is_of_an_address(error):
+            raise
+        _say(
+            f"{error.args[0]}: no way to such an address; install what it needs, or give a local "
+            f"folder"
         )
         code = 2
     except KeyboardInterrupt:

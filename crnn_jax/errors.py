@@ -3,12 +3,13 @@
 import errno
 import tokenize
 
-# What a disk says when it cannot be written to, or has no locks (Lustre and NFS mounted without
-# them): the user's to mend, wherever it comes up.
+# What a disk says when it cannot be written to, has no such name, or has no locks (Lustre and NFS
+# mounted without them): the user's to mend, wherever it comes up.
 DISK_ERRORS = frozenset(
     {
         *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
-        *(errno.ENOTDIR, errno.EEXIST, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP),
+        *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
+        *(errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP),
     }
 )
 

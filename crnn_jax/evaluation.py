@@ -29,6 +29,8 @@ class TrainedNetwork:
         How it was trained.
     tag_names
         Its outputs.
+    dataset
+        Folder of the set that it was trained on; None: imported weights.
     variables
         Parameters and running statistics of its best epoch.
     """
@@ -37,6 +39,7 @@ class TrainedNetwork:
     mel: MelConfig
     train: TrainConfig
     tag_names: tuple[str, ...]
+    dataset: str | None
     variables: PyTree
 
 
@@ -46,16 +49,28 @@ def load_run(run: epath.Path) -> TrainedNetwork:
     Raises
     ------
     UserError
-        If the folder is not a run's, or has no checkpoint yet.
+        If the folder is not a run's, its configuration is damaged, or it has no checkpoint yet.
     """
-    config = runs.read_config(run)
-    return TrainedNetwork(
-        config=from_mapping(ModelConfig, config["model"]),
-        mel=from_mapping(MelConfig, config["data"]["mel"]),
-        train=from_mapping(TrainConfig, config["train"]),
-        tag_names=tuple(config["data"]["tag_names"]),
-        variables=load_variables(run),
-    )
+    try:
+        config = runs.read_config(run)
+        data = config["data"]
+        network = TrainedNetwork(
+            config=from_mapping(ModelConfig, config["model"]),
+            mel=from_mapping(MelConfig, data["mel"]),
+            train=from_mapping(TrainConfig, config["train"]),
+            tag_names=tuple(data["tag_names"]),
+            dataset=data["path"],
+            variables=None,
+        )
+        if len(network.tag_names) != network.config.n_tags:
+            raise ValueError
+    # What is no JSON, or JSON of another kind.
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{run / 'config.json'}: not a run's configuration, or one that is cut short; give "
+            f"another run, or delete {run} and train it again"
+        ) from error
+    return dataclasses.replace(network, variables=load_variables(run))
 
 
 def evaluate_run(run: epath.Path, split: str, dataset: str | None) -> dict[str, Any]:
@@ -80,7 +95,8 @@ def evaluate_run(run: epath.Path, split: str, dataset: str | None) -> dict[str, 
         none is given for imported weights.
     """
     network = load_run(run)
-    dataset = dataset or runs.read_config(run)["data"]["path"]
+    if dataset is None:
+        dataset = network.dataset
     if dataset is None:
         raise UserError(f"{run}: imported weights have no data set of their own; give --dataset")
     data = open_set(dataset)

@@ -46,7 +46,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 def check_page_path(path: epath.Path) -> None:
     """Raise a UserError if a page cannot be named so."""
-    if path.suffix != ".png":
+    if path.suffix != ".png" or path.is_dir():
         raise UserError(f"--out {path}: give a file name that ends in .png")
 
 

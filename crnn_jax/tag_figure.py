@@ -33,7 +33,7 @@ TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_
 
 def check_figure_path(path: epath.Path) -> None:
     """Raise a UserError if a figure cannot be named so."""
-    if path.suffix.removeprefix(".") not in FORMATS:
+    if path.suffix.removeprefix(".") not in FORMATS or path.is_dir():
         names = " or ".join(f".{suffix}" for suffix in FORMATS)
         raise UserError(f"--figure {path}: give a file name that ends in {names}")
 
