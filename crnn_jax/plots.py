@@ -75,6 +75,9 @@ SMALL_FONT_SIZE = 6.5
 # From one tag to the next: what a line of the small font needs.
 SLOT_WIDTH = 0.115
 GREY = "0.35"
+# Numbers beyond, but for 0, are of no sweep, and of no axis: seeds are the largest, times in s the
+# smallest.
+SMALLEST, LARGEST = 1e-12, 2**63 - 1
 # Characters of a name; a longer one would leave no room for the figure.
 LONGEST_NAME = 40
 
@@ -136,6 +139,7 @@ class Cell:
         # A log axis would drop such a cell without a word.
         if not (self.params > 0 and self.target > 0):
             raise ValueError(f"params {self.params} and target {self.target} must be above 0")
+        _check_auc(self.test_auc)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,6 +158,14 @@ class TagScore:
     category: str
     popularity_rank: int
     auc: float | None
+
+    def __post_init__(self) -> None:
+        _check_auc(self.auc)
+
+
+def _check_auc(auc: float | None) -> None:
+    if auc is not None and auc > 1:
+        raise ValueError(f"an AUC of {auc} is above 1")
 
 
 RowT = TypeVar("RowT", Cell, TagScore)
@@ -261,11 +273,13 @@ def _number(column: str, text: str, number_type: type[int] | type[float]) -> int
     try:
         value = number_type(text)
     except ValueError:
-        value = math.nan
+        value = -1
     # Scores, counts and times are never negative; `nan` and `inf` are not what a sweep writes.
-    if not (math.isfinite(value) and value >= 0):
+    if not 0 <= value < math.inf:
         kind = "a whole number" if number_type is int else "a number"
         raise ValueError(f"{column} {text!r} is not {kind} of at least 0")
+    if value and not SMALLEST <= value <= LARGEST:
+        raise ValueError(f"{column} is too large or too small to be drawn")
     return value
 
 
