@@ -17,11 +17,9 @@ import dataclasses
 import hashlib
 import json
 import multiprocessing
-import multiprocessing.connection
 import os
 import signal
 import tempfile
-import threading
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -47,6 +45,7 @@ from crnn_jax.datasets.description import (
 from crnn_jax.errors import DISK_ERRORS, UserError
 from crnn_jax.files import put_in_place, write_file
 from crnn_jax.locks import lock, on_disk
+from crnn_jax.signals import end_with_parent
 from crnn_jax.user_text import csv_text
 
 # Tracks of one shard. A shard is what an interruption can lose and what a process takes at a
@@ -270,14 +269,7 @@ def local_engine(workers: int | None) -> Engine:
 def _follow_the_parent() -> None:
     """Leave Ctrl-C to the parent, and end when the parent is gone, however it went."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    end_with_parent()
 
 
 class _Info(tfds.core.DatasetInfo):
