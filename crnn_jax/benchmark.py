@@ -15,17 +15,16 @@ import dataclasses
 import importlib.util
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from crnn_jax.budget import solve
 from crnn_jax.config import BenchmarkConfig, MelConfig
 from crnn_jax.errors import UserError
+from crnn_jax.provenance import processor_model
 
 Candidate = Literal["jax", "torch contiguous", "torch channels_last"]
 TORCH: tuple[Candidate, ...] = ("torch contiguous", "torch channels_last")
@@ -197,7 +196,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         "batch": config.batch,
         "precision": config.precision,
         "frames": frames,
-        "device": f"{several}{devices['kind']}, {os.cpu_count()} cores, {_processor()}",
+        "device": f"{several}{devices['kind']}, {os.cpu_count()} cores, {processor_model()}",
         "compile_s": ready["compile_s"],
         "step_s": step.median,
         "step_s_fastest": step.fastest,
@@ -262,13 +261,3 @@ def _contest(candidates: Sequence[Candidate]) -> Iterator[dict[Candidate, Contes
     finally:
         for contestant in contestants.values():
             contestant.close()
-
-
-def _processor() -> str:
-    """Name of the processor, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except FileNotFoundError:
-        return platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
