@@ -6,8 +6,7 @@ A B A B: the machine's moods meet all of them alike. What is compared is the med
 
 The twin computes on the device that JAX chooses: the CPU, or one GPU. There all processes share
 its memory, of which JAX would take three quarters at once; in these processes it takes what it
-needs (``XLA_PYTHON_CLIENT_PREALLOCATE=false``). Products of float32 are TF32 in both, where the GPU
-has that.
+needs (``XLA_PYTHON_CLIENT_PREALLOCATE=false``). Products of float32 are float32 in both: no TF32.
 """
 
 import contextlib
@@ -24,6 +23,7 @@ from typing import Any, Literal
 from crnn_jax.budget import solve
 from crnn_jax.config import BenchmarkConfig, MelConfig
 from crnn_jax.errors import UserError
+from crnn_jax.models import ARCHITECTURES
 from crnn_jax.provenance import processor_model
 
 Candidate = Literal["jax", "torch contiguous", "torch channels_last"]
@@ -167,6 +167,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         "widths": budget.widths,
         "batch": config.batch,
         "frames": frames,
+        "padding": ARCHITECTURES[config.arch].padding(MelConfig.n_mels, frames),
         "precision": config.precision,
     }
     candidates: tuple[Candidate, ...] = ("jax",)

@@ -1,5 +1,4 @@
-"""SIGTERM, which Slurm, Kubernetes, a preempted machine and ``kill`` send before they kill; and the end
-of a worker whose parent has been killed."""
+"""SIGTERM, which Slurm, Kubernetes and ``kill`` send first, and workers whose parent was killed."""
 
 import contextlib
 import multiprocessing

@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Callable
 from types import ModuleType
 
 import jax
 from flax import linen as nn
+from jaxtyping import Array
 
 from crnn_jax.config import Architecture, ModelConfig
 from crnn_jax.models import conv1d, conv2d, crnn
@@ -23,15 +25,24 @@ class ArchitectureSpec:
         Widths of its layers at width multiplier 1.
     near_output
         Which of them scale with √s under the ``sqrt`` rule.
+    pad
+        How its input is padded.
     """
 
     module: type[nn.Module]
     base_widths: tuple[int, ...]
     near_output: tuple[bool, ...]
+    pad: Callable[[Array], Array]
+
+    def padding(self, n_mels: int, frames: int) -> tuple[int, int]:
+        """Frames that are added before and after so many."""
+        padded = jax.eval_shape(self.pad, jax.ShapeDtypeStruct((1, n_mels, frames), "float32"))
+        added = padded.shape[2] - frames
+        return added // 2, added - added // 2
 
 
 def _spec(room: ModuleType, module: type[nn.Module]) -> ArchitectureSpec:
-    return ArchitectureSpec(module, room.BASE_WIDTHS, room.NEAR_OUTPUT)
+    return ArchitectureSpec(module, room.BASE_WIDTHS, room.NEAR_OUTPUT, room.pad)
 
 
 ARCHITECTURES: dict[Architecture, ArchitectureSpec] = {

@@ -1,5 +1,7 @@
 """Conv1D: the paper's k1c2, convolutions along time only."""
 
+import functools
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -17,6 +19,7 @@ from crnn_jax.models.blocks import (
 BASE_WIDTHS = (32, 32, 64, 64, 64, 64)
 NEAR_OUTPUT = (False, False, False, False, True, True)
 TIME_POOLS = (4, 5, 8, 8)
+pad = functools.partial(pad_to_whole_windows, pools=TIME_POOLS[:3], unless=PAPER_FRAMES)
 
 
 class Conv1D(nn.Module):
@@ -37,7 +40,7 @@ class Conv1D(nn.Module):
     ) -> Float[Array, "batch tags"]:
         config, axis_name = self.config, self.axis_name
         x = BatchNorm(config, 1, axis_name, name="input_norm")(log_mel, train=train)
-        x = pad_to_whole_windows(x, TIME_POOLS[:3], unless=PAPER_FRAMES)
+        x = pad(x)
         x = x[..., None].astype(config.precision)
         for i, (width, pool) in enumerate(zip(config.widths[:4], TIME_POOLS, strict=True)):
             span = pool if i < 3 else x.shape[2]

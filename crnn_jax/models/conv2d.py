@@ -1,5 +1,7 @@
 """Conv2D: the paper's k2c2, a fully convolutional network."""
 
+import functools
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -17,6 +19,7 @@ BASE_WIDTHS = (64, 128, 128, 192, 256)
 NEAR_OUTPUT = (False, False, False, False, True)
 POOLS = ((2, 4), (2, 4), (2, 4), (3, 5), (4, 4))
 TIME_POOLS = tuple(time for _, time in POOLS)
+pad = functools.partial(pad_to_whole_windows, pools=TIME_POOLS[:4], unless=PAPER_FRAMES)
 
 
 class Conv2D(nn.Module):
@@ -37,7 +40,7 @@ class Conv2D(nn.Module):
     ) -> Float[Array, "batch tags"]:
         config, axis_name = self.config, self.axis_name
         x = BatchNorm(config, 1, axis_name, name="input_norm")(log_mel, train=train)
-        x = pad_to_whole_windows(x, TIME_POOLS[:4], unless=PAPER_FRAMES)
+        x = pad(x)
         x = x[..., None].astype(config.precision)
         for i, (width, (mel_pool, time_pool)) in enumerate(zip(config.widths, POOLS, strict=True)):
             pool = (mel_pool, time_pool if i < 4 else x.shape[2])

@@ -1,5 +1,7 @@
 """CRNN: convolutions summarise short stretches, two GRUs read their order."""
 
+import functools
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -17,6 +19,7 @@ BASE_WIDTHS = (64, 128, 128, 128, 64, 64)
 NEAR_OUTPUT = (False, False, False, False, True, True)
 POOLS = ((2, 2), (3, 3), (4, 4), (4, 4))
 TIME_POOLS = tuple(time for _, time in POOLS)
+pad = functools.partial(pad_to_whole_windows, pools=TIME_POOLS)
 
 
 class CRNN(nn.Module):
@@ -35,9 +38,9 @@ class CRNN(nn.Module):
         config, axis_name = self.config, self.axis_name
         if config.input_norm == "mel":
             x = BatchNorm(config, 1, axis_name, name="input_norm")(log_mel, train=train)
-            x = pad_to_whole_windows(x, TIME_POOLS)
+            x = pad(x)
         else:
-            x = pad_to_whole_windows(log_mel, TIME_POOLS)
+            x = pad(log_mel)
             x = BatchNorm(config, 2, axis_name, name="input_norm")(x, train=train)
         x = x[..., None].astype(config.precision)
         for width, pool in zip(config.widths[:4], POOLS, strict=True):
