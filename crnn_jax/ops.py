@@ -86,11 +86,13 @@ def convolution_max_pool(
     # Under shard_map, the kernel is the same on all devices and `x` is not. Adding a zero of the
     # varying kind lets JAX sum the kernel's gradient over the devices, by its own rules.
     kernel = kernel + jnp.full_like(x, 0, shape=kernel.shape, dtype=kernel.dtype)
-    plain = functools.partial(_plain, window)
     if _for_mesh_without_cpu():
-        return plain(x, kernel)
+        return plain(x, kernel, window)
     return lax.platform_dependent(
-        x, kernel, cpu=functools.partial(_in_strips, layout), default=plain
+        x,
+        kernel,
+        cpu=functools.partial(_in_strips, layout),
+        default=functools.partial(plain, window=window),
     )
 
 
@@ -206,8 +208,8 @@ def _largest_divisor(number: int, limit: int) -> int:
     return max(d for d in range(1, number + 1) if number % d == 0 and d <= max(limit, 1))
 
 
-def _plain(window: tuple[int, int], x: Array, kernel: Array) -> Pooled:
-    """By XLA's own operations."""
+def plain(x: Array, kernel: Array, window: tuple[int, int]) -> Pooled:
+    """`convolution_max_pool` by XLA's own operations."""
     y = lax.conv_general_dilated(
         x,
         kernel.astype(x.dtype),

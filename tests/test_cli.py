@@ -416,18 +416,18 @@ def test_a_failed_cell_is_exit_code_one(command, small_set, tmp_path):
     assert (run / "failed.json").exists()
 
 
-def test_a_cell_that_fails_before_it_has_a_folder(command, small_set, tmp_path):
+def test_shards_that_hold_nothing_are_told(command, small_set, tmp_path):
     damaged = Path(shutil.copytree(small_set.path, tmp_path / "data" / "1.0.0"))
     for shard in damaged.glob("*-train.array_record*"):
         shard.write_bytes(b"")
-    code, out, _ = command(
+    code, _, err = command(
         *("train", "--arch", "conv1d", "--target", 4000, "--out", "runs", "--dataset", damaged),
         *("--epochs", 1, "--batch-size", 8, "--clip-seconds", 2.5),
     )
-    assert code == 1
-    assert "1 of 1 cells failed" in out
-    run = Path("runs") / runs.run_name("conv1d", 4000, "uniform", 0)
-    assert json.loads((run / "failed.json").read_text())["error"]
+    assert code == 2
+    assert re.fullmatch(rf"crnn-jax: {damaged}/\S+: cannot be read .*\n", err)
+    # The mended command has nothing to clear away.
+    assert not list(Path("runs").glob("*/failed.json"))
 
 
 @pytest.mark.parametrize("name", ["features.json", "dataset_info.json", "metadata.json"])

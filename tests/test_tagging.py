@@ -50,7 +50,11 @@ def make_run(run, arch):
     config = {
         "model": dataclasses.asdict(model),
         "train": dataclasses.asdict(TrainConfig(clip_seconds=MEL.clip_seconds)),
-        "data": {"mel": dataclasses.asdict(MelConfig(clip_seconds=4.0)), "tag_names": TAGS},
+        "data": {
+            "path": None,
+            "mel": dataclasses.asdict(MelConfig(clip_seconds=4.0)),
+            "tag_names": TAGS,
+        },
     }
     runs.claim_folder(run, config)
     shapes = jax.eval_shape(
