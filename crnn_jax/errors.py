@@ -1,15 +1,22 @@
 """Errors that a user can cause, and what the command line prints of them."""
 
 import errno
+import tokenize
 
-# What a disk answers when it cannot be written to, or has no locks (Lustre and NFS mounted without
-# them). The user can resolve these wherever they come up.
+# What a disk answers when it cannot be written to, cannot have such a name, or has no locks (Lustre
+# and NFS mounted without them). The user can resolve these wherever they come up.
 DISK_ERRORS = frozenset(
     {
         *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
-        *(errno.ENOTDIR, errno.EEXIST, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP),
+        *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
+        *(errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP),
     }
 )
+
+
+# What NumPy raises of a .npy file that is none: its parser of the header lets some of it through,
+# and a damaged header may tell of any shape.
+ARRAY_ERRORS = (ValueError, TypeError, OverflowError, MemoryError, EOFError, tokenize.TokenError)
 
 
 class UserError(Exception):

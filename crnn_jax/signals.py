@@ -1,6 +1,9 @@
-"""SIGTERM: what Slurm, Kubernetes, a preempted machine and ``kill`` send before they kill."""
+"""SIGTERM, which Slurm, Kubernetes and ``kill`` send first, and workers whose parent was killed."""
 
 import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -46,3 +49,15 @@ def sigterm_waits() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGTERM, before)
         if arrived.is_set():
             raise Terminated
+
+
+def end_with_parent() -> None:
+    """In a worker process: end when the parent is gone, however it went."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -93,7 +93,7 @@ def read_clip(path: str | os.PathLike[str], config: MelConfig) -> Float32[np.nda
         If the file is missing or no audio, if the clip is digital silence, or if what is decoded
         for it has no samples or one that is NaN or infinite.
     """
-    with _fetched(path) as file:
+    with fetched(path) as file:
         return _read_centre(file, config).samples
 
 
@@ -140,7 +140,7 @@ def read_windows(
     """
     if hop_seconds is not None and round(hop_seconds * config.sample_rate) < 1:
         raise ValueError(f"windows must be a sample apart or more, not {hop_seconds} s")
-    with _fetched(path) as file:
+    with fetched(path) as file:
         if hop_seconds is not None:
             with file.opened() as sound:
                 # By what the header says: all is not yet decoded.
@@ -202,7 +202,7 @@ class _ForwardSound(soundfile.SoundFile):
 
 
 @dataclasses.dataclass(frozen=True)
-class _File:
+class LocalFile:
     """An audio file on a local disk.
 
     Attributes
@@ -219,6 +219,9 @@ class _File:
     @contextlib.contextmanager
     def opened(self) -> Iterator[_ForwardSound]:
         """Open it to be decoded from the first sample on."""
+        # Raw audio says nothing of its rate, and libsndfile takes names in UTF-8 alone.
+        if self.path.lower().endswith(".raw") or not is_utf8(self.path):
+            raise AudioError("not audio", f"{self.path!a}: raw audio, or a name that is not UTF-8")
         try:
             # By its name: an MP3 with tags of two kinds is known by its suffix alone.
             sound = _ForwardSound(self.local, self.path)
@@ -232,17 +235,14 @@ class _File:
 
 
 @contextlib.contextmanager
-def _fetched(path: str | os.PathLike[str]) -> Iterator[_File]:
+def fetched(path: str | os.PathLike[str]) -> Iterator[LocalFile]:
     """Have a file on a local disk, for as long as it is read."""
     name = os.fspath(path)
     # libsndfile would end the name there, and open another file.
     if "\0" in name:
         raise AudioError("missing", f"{name!a}: no such file")
-    # Raw audio says nothing of its rate, and libsndfile takes names in UTF-8 alone.
-    if name.lower().endswith(".raw") or not _is_utf8(name):
-        raise AudioError("not audio", f"{name!a}: raw audio, or a name that is not UTF-8")
     if "://" not in name:
-        yield _File(name, name)
+        yield LocalFile(name, name)
         return
     # A suffix that means something is short; others may be longer than a disk takes.
     with tempfile.NamedTemporaryFile(suffix=PurePosixPath(name).suffix[:16]) as copy:
@@ -255,10 +255,11 @@ def _fetched(path: str | os.PathLike[str]) -> Iterator[_File]:
         except (PermissionError, IsADirectoryError) as error:
             raise AudioError("unreadable", f"{name}: {error.strerror or error}") from error
         copy.flush()
-        yield _File(name, copy.name)
+        yield LocalFile(name, copy.name)
 
 
-def _is_utf8(name: str) -> bool:
+def is_utf8(name: str) -> bool:
+    """Whether a file's name is text, and not bytes that Python had to escape."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -266,7 +267,7 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def _refusal(file: _File, error: soundfile.LibsndfileError | None = None) -> AudioError:
+def _refusal(file: LocalFile, error: soundfile.LibsndfileError | None = None) -> AudioError:
     """Why a file did not open."""
     try:
         status = Path(file.local).stat()
@@ -279,7 +280,7 @@ def _refusal(file: _File, error: soundfile.LibsndfileError | None = None) -> Aud
     return AudioError("not audio", f"{file.path}: no audio format that libsndfile knows")
 
 
-def _read_centre(file: _File, config: MelConfig) -> Stretch:
+def _read_centre(file: LocalFile, config: MelConfig) -> Stretch:
     """The clip of a file."""
     with file.opened() as sound:
         clip = _decode_centre(sound, config)

@@ -6,8 +6,7 @@ A B A B: the machine's moods meet all of them alike. What is compared is the med
 
 The twin computes on the device that JAX chooses: the CPU, or one GPU. There all processes share
 its memory, of which JAX would take three quarters at once; in these processes it takes what it
-needs (``XLA_PYTHON_CLIENT_PREALLOCATE=false``). Products of float32 are TF32 in both, where the GPU
-has that.
+needs (``XLA_PYTHON_CLIENT_PREALLOCATE=false``). Products of float32 are float32 in both: no TF32.
 """
 
 import contextlib
@@ -15,17 +14,17 @@ import dataclasses
 import importlib.util
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from crnn_jax.config import BenchmarkConfig, MelConfig
 from crnn_jax.errors import UserError
+from crnn_jax.models import ARCHITECTURES
 from crnn_jax.models.budget import solve
+from crnn_jax.study.provenance import processor_model
 
 Candidate = Literal["jax", "torch contiguous", "torch channels_last"]
 TORCH: tuple[Candidate, ...] = ("torch contiguous", "torch channels_last")
@@ -175,6 +174,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         "widths": budget.widths,
         "batch": config.batch,
         "frames": frames,
+        "padding": ARCHITECTURES[config.arch].padding.of(frames),
         "precision": config.precision,
     }
     candidates: tuple[Candidate, ...] = ("jax",)
@@ -206,7 +206,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         "batch": config.batch,
         "precision": config.precision,
         "frames": frames,
-        "device": f"{several}{devices['kind']}, {os.cpu_count()} cores, {_processor()}",
+        "device": f"{several}{devices['kind']}, {os.cpu_count()} cores, {processor_model()}",
         "compile_s": ready["compile_s"],
         "step_s": step.median,
         "step_s_fastest": step.fastest,
@@ -271,13 +271,3 @@ def _contest(candidates: Sequence[Candidate]) -> Iterator[dict[Candidate, Contes
     finally:
         for contestant in contestants.values():
             contestant.close()
-
-
-def _processor() -> str:
-    """Name of the processor, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except FileNotFoundError:
-        return platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

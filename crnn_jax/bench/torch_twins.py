@@ -29,7 +29,7 @@ class ConvolutionBlock(nn.Module):
 class Network(nn.Module):
     """What the three share: input norm over mel bins, convolution blocks, output layer."""
 
-    def __init__(self, widths, kernel, pools, n_mels, memory_format):
+    def __init__(self, widths, kernel, pools, n_mels, memory_format, padding):
         super().__init__()
         self.input_norm = nn.BatchNorm1d(n_mels, eps=EPSILON, momentum=MOMENTUM)
         inputs = (1, *widths[:-1])
@@ -40,18 +40,21 @@ class Network(nn.Module):
             )
         )
         self.memory_format = memory_format
+        self.padding = padding
         self.dropout = nn.Dropout(0.3)
 
     def images(self, log_mel: Tensor) -> Tensor:
+        if any(self.padding):
+            log_mel = nn.functional.pad(log_mel, self.padding)
         return log_mel[:, None].contiguous(memory_format=self.memory_format)
 
 
 class Conv1D(Network):
     """Twin of `crnn_jax.models.conv1d`."""
 
-    def __init__(self, widths, n_tags, n_mels, memory_format):
+    def __init__(self, widths, n_tags, n_mels, memory_format, padding):
         pools = ((1, 4), (1, 5), (1, 8), (1, None))
-        super().__init__(widths[:4], (1, 4), pools, n_mels, memory_format)
+        super().__init__(widths[:4], (1, 4), pools, n_mels, memory_format, padding)
         self.dense = nn.Sequential()
         for i, o in ((n_mels * widths[3], widths[4]), (widths[4], widths[5])):
             norm = nn.BatchNorm1d(o, eps=EPSILON, momentum=MOMENTUM)
@@ -66,9 +69,9 @@ class Conv1D(Network):
 class Conv2D(Network):
     """Twin of `crnn_jax.models.conv2d`."""
 
-    def __init__(self, widths, n_tags, n_mels, memory_format):
+    def __init__(self, widths, n_tags, n_mels, memory_format, padding):
         pools = ((2, 4), (2, 4), (2, 4), (3, 5), (4, None))
-        super().__init__(widths, (3, 3), pools, n_mels, memory_format)
+        super().__init__(widths, (3, 3), pools, n_mels, memory_format, padding)
         self.output = nn.Linear(widths[-1], n_tags)
 
     def forward(self, log_mel: Tensor) -> Tensor:
@@ -79,16 +82,15 @@ class Conv2D(Network):
 class CRNN(Network):
     """Twin of `crnn_jax.models.crnn`."""
 
-    def __init__(self, widths, n_tags, n_mels, memory_format):
+    def __init__(self, widths, n_tags, n_mels, memory_format, padding):
         pools = ((2, 2), (3, 3), (4, 4), (4, 4))
-        super().__init__(widths[:4], (3, 3), pools, n_mels, memory_format)
+        super().__init__(widths[:4], (3, 3), pools, n_mels, memory_format, padding)
         self.first = nn.GRU(widths[3], widths[4], batch_first=True)
         self.second = nn.GRU(widths[4], widths[5], batch_first=True)
         self.output = nn.Linear(widths[5], n_tags)
 
     def forward(self, log_mel: Tensor) -> Tensor:
-        x = nn.functional.pad(self.input_norm(log_mel), (37, 37))
-        x = self.blocks(self.images(x))  # (batch, maps, mel, steps)
+        x = self.blocks(self.images(self.input_norm(log_mel)))  # (batch, maps, mel, steps)
         x = x.permute(0, 3, 1, 2).flatten(2)
         x = self.second(self.first(x)[0])[0][:, -1]
         return self.output(self.dropout(x))
@@ -97,9 +99,12 @@ class CRNN(Network):
 NETWORKS = {"conv1d": Conv1D, "conv2d": Conv2D, "crnn": CRNN}
 
 
-def build(arch, widths, n_tags=50, n_mels=96, channels_last=False, device="cpu") -> nn.Module:
+def build(
+    arch, widths, padding, n_tags=50, n_mels=96, channels_last=False, device="cpu"
+) -> nn.Module:
+    """A twin; `padding` is what our network adds before and after the frames of its input."""
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    network = NETWORKS[arch](widths, n_tags, n_mels, memory_format)
+    network = NETWORKS[arch](widths, n_tags, n_mels, memory_format, padding)
     network.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
     return network
 

@@ -150,7 +150,13 @@ class TorchNetwork:
         torch.manual_seed(0)
         device = setup["device"]
         self.on_gpu = device == "cuda"
-        network = build(setup["arch"], setup["widths"], channels_last=channels_last, device=device)
+        network = build(
+            setup["arch"],
+            setup["widths"],
+            setup["padding"],
+            channels_last=channels_last,
+            device=device,
+        )
         self.runner = Runner(network)
         batch = _random_batch(setup)
         self.log_mel = torch.from_numpy(batch["log_mel"].astype(np.float32)).to(device)
@@ -162,9 +168,9 @@ class TorchNetwork:
         self.autocast = autocast
         self.ready: dict[str, Any] = {}
         if self.on_gpu:
-            # As XLA does: TF32 in all products, and each convolution by the fastest of its kernels.
-            torch.set_float32_matmul_precision("high")
-            torch.backends.cudnn.allow_tf32 = True
+            # As ours: float32 in all products, and each convolution by the fastest of its kernels.
+            torch.set_float32_matmul_precision("highest")
+            torch.backends.cudnn.allow_tf32 = False
             torch.backends.cudnn.benchmark = True
             # The kernels are chosen here. What their trials take is no part of a step's memory.
             self.step()

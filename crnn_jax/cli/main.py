@@ -8,6 +8,7 @@ import io
 import os
 import signal
 import sys
+import traceback
 import warnings
 
 import absl.logging
@@ -31,6 +32,14 @@ def _joined(cluster: ClusterConfig) -> bool:
 def _warning_line(message: Warning | str, *_: object, **__: object) -> str:
     """A warning without the line of code that gave it."""
     return printable(f"crnn-jax: {message}") + "\n"
+
+
+def _is_of_an_address(error: Exception) -> bool:
+    """Whether it says that there is no file system for an address such as ``s3://…``."""
+    modules = {
+        frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(error.__traceback__)
+    }
+    return not modules.isdisjoint({"fsspec.registry", "etils.epath.register"})
 
 
 def _say(text: str) -> None:
@@ -60,6 +69,14 @@ def main() -> None:
         _say(
             f"{error.filename or 'the disk'}: {error.strerror}; finished results are kept, make "
             f"room or choose another folder and give the command again"
+        )
+        code = 2
+    except (ImportError, KeyError) as error:
+        if not _is_of_an_address(error):
+            raise
+        _say(
+            f"{error.args[0]}: no way to such an address; install what it needs, or give a local "
+            f"folder"
         )
         code = 2
     except KeyboardInterrupt:

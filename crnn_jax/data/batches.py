@@ -5,11 +5,7 @@ is one number, whoever reads ahead, and any process can compute its own rows of 
 """
 
 import contextlib
-import multiprocessing
-import multiprocessing.connection
-import os
 import signal
-import threading
 from collections.abc import Generator, Iterator
 from typing import Any, TypedDict
 
@@ -21,6 +17,7 @@ from jaxtyping import Float16, UInt8
 from crnn_jax.config import SHORTEST_FRAMES, MelConfig, RuntimeConfig, TrainConfig
 from crnn_jax.data.prepared import PreparedSet
 from crnn_jax.errors import UserError
+from crnn_jax.signals import end_with_parent
 
 
 class Batch(TypedDict):
@@ -165,7 +162,7 @@ def _read_ahead(
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
     options = grain.MultiprocessingOptions(workers)
-    with contextlib.closing(iter(reader.mp_prefetch(options, follow_parent))) as iterator:
+    with contextlib.closing(iter(reader.mp_prefetch(options, _start_worker))) as iterator:
         # Before the signals are masked, all that starts other processes but for the workers.
         iterator.get_state()
         with _signals_wait():
@@ -204,13 +201,6 @@ def _signals_wait() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def follow_parent(worker: int, n_workers: int) -> None:
-    """In a worker: end when the parent is gone, however it went."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+def _start_worker(worker: int, n_workers: int) -> None:
+    """What Grain calls first in a worker."""
+    end_with_parent()

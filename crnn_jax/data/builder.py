@@ -17,11 +17,9 @@ import dataclasses
 import hashlib
 import json
 import multiprocessing
-import multiprocessing.connection
 import os
 import signal
 import tempfile
-import threading
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -47,6 +45,7 @@ from crnn_jax.data.description import (
 from crnn_jax.errors import DISK_ERRORS, UserError
 from crnn_jax.files import put_in_place, write_file
 from crnn_jax.locks import lock, on_disk
+from crnn_jax.signals import end_with_parent
 from crnn_jax.user_text import csv_text
 
 # Tracks of one shard. A shard is what an interruption can lose and what a process takes at a
@@ -206,7 +205,13 @@ def _write_records(task: ShardTask, path: epath.Path) -> ShardResult:
 def finished_shard(path: epath.Path) -> ShardResult | None:
     """What is known of a shard, or None if it is not there or not whole."""
     result_path = _result_path(path)
-    return _result_from_json(result_path.read_text()) if result_path.exists() else None
+    if not result_path.exists():
+        return None
+    try:
+        return _result_from_json(result_path.read_text())
+    except (ValueError, KeyError, TypeError):
+        # Of a power cut, or of a damaged disk.
+        return None
 
 
 def _result_path(shard: epath.Path) -> epath.Path:
@@ -264,14 +269,15 @@ def local_engine(workers: int | None) -> Engine:
 def _follow_the_parent() -> None:
     """Leave Ctrl-C to the parent, and end when the parent is gone, however it went."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
+    end_with_parent()
 
-    def watch() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+class _Info(tfds.core.DatasetInfo):
+    """TFDS's description of a set, which asks nobody else."""
+
+    def initialize_from_bucket(self) -> None:
+        # TFDS's makes a temporary folder first, and leaves it there.
+        pass
 
 
 class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):  # type: ignore[call-arg]
@@ -360,7 +366,7 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             "mel": dataclasses.asdict(self.config.mel),
             "tracks_digest": self.tracks_digest,
         }
-        return tfds.core.DatasetInfo(
+        return _Info(
             builder=self,
             description=self.__doc__,
             features=features(self.config.mel, len(self._collection.tag_names)),
@@ -449,6 +455,12 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
                 # Not there: it had its final name when an earlier attempt was interrupted.
                 if made.exists():
                     made.replace(records / name)
+                elif not (records / name).exists():
+                    _result_path(made).unlink()
+                    raise UserError(
+                        f"{made}: made before, but not there any more; give the command again, "
+                        f"which makes it again"
+                    )
             split_infos.append(
                 tfds.core.SplitInfo(
                     name=split,

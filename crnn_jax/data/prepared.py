@@ -162,9 +162,14 @@ class PreparedSet:
 
     def rejected_by_reason(self) -> dict[str, int]:
         """How many files could not be used for which reason, the most frequent reason first."""
-        text = (epath.Path(self.path) / "rejected.csv").read_bytes().decode("utf-8")
-        rows = csv.DictReader(io.StringIO(text, newline=""))
-        return dict(collections.Counter(csv_field(row["reason"]) for row in rows).most_common())
+        path = epath.Path(self.path) / "rejected.csv"
+        try:
+            rows = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8"), newline=""))
+            return dict(collections.Counter(csv_field(row["reason"]) for row in rows).most_common())
+        except (UnicodeDecodeError, csv.Error, KeyError) as error:
+            raise UserError(
+                f"{path}: not a CSV with the column `reason`; prepare the set again"
+            ) from error
 
 
 def _allow_open_files(n_shards: int, path: str) -> None:

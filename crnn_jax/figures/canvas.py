@@ -80,8 +80,8 @@ def wrap_text(text: str, width: float) -> str:
 
 
 def check_image_path(path: epath.Path, field: str, formats: Collection[str] = FORMATS) -> None:
-    """Raise a UserError that names `field` if the file's name has none of the formats."""
-    if path.suffix.removeprefix(".") not in formats:
+    """Raise a UserError that names `field` if no such image can have this name."""
+    if path.suffix.removeprefix(".") not in formats or path.is_dir():
         names = " or ".join(f".{name}" for name in formats)
         raise UserError(f"give a file name that ends in {names}", field=field, value=path)
 

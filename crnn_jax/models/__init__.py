@@ -11,6 +11,7 @@ import jax
 from flax import linen as nn
 
 from crnn_jax.config import NOT_ARCHITECTURES, ModelConfig
+from crnn_jax.models.blocks import FramePadding
 from crnn_jax.registry import Registry
 
 
@@ -28,11 +29,14 @@ class Architecture:
         Widths of its layers at width multiplier 1.
     near_output
         Which of them scale with √s under the ``sqrt`` rule.
+    padding
+        How it pads its input.
     """
 
     module: type[nn.Module]
     base_widths: tuple[int, ...]
     near_output: tuple[bool, ...]
+    padding: FramePadding
 
 
 ARCHITECTURES: Registry[Architecture] = Registry(

@@ -5,9 +5,10 @@ whole batch, `axis_name` is the mesh axis over which the batch is split (None: n
 one device and eight compute the same numbers.
 """
 
+import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -155,7 +156,9 @@ class ConvolutionBlock(nn.Module):
         variables = norm.variables_of(self.features)
         window = (min(self.pool[0], x.shape[1]), min(self.pool[1], x.shape[2]))
         sign = jnp.where(variables.scale < 0, -1.0, 1.0)
-        maxima, mean, variance = ops.convolution_max_pool(x, kernel * sign, window)
+        # While initialising, an array's shape alone is of use; XLA's way is traced much sooner.
+        convolve = ops.by_xla if self.is_initializing() else ops.convolution_max_pool
+        maxima, mean, variance = convolve(x, kernel * sign, window)
         if train:
             mean, variance = norm.over_devices(mean, variance)
             norm.follow(variables, sign * mean + bias, variance)
@@ -270,13 +273,54 @@ def _three(initializer: Callable) -> Callable:
     return initialise
 
 
+@dataclasses.dataclass(frozen=True)
+class FramePadding:
+    """Zeros around a clip's frames, so that successive poolings leave none of them out.
+
+    Attributes
+    ----------
+    pools
+        Windows of the poolings along time, first to last; each is clipped to what is left.
+    unless
+        A number of frames that is left as it is: that of the paper's clips, where its tables give
+        the networks' geometry.
+
+    Examples
+    --------
+    >>> FramePadding((2, 3, 4, 4)).of(1366)
+    (37, 37)
+    """
+
+    pools: tuple[int, ...]
+    unless: int | None = None
+
+    def of(self, frames: int) -> tuple[int, int]:
+        """Frames to add before and after so many: the fewest, and the clip in their middle."""
+        if frames == self.unless:
+            return 0, 0
+        padded = next(n for n in itertools.count(frames) if self._leaves_none_out(n))
+        before = (padded - frames) // 2
+        return before, padded - frames - before
+
+    def pad(self, x: Float[Array, "batch mel frames"]) -> Float[Array, "batch mel padded_frames"]:
+        """Pad an array of 96 frames or more; zero is the mean of a band after the batch norm."""
+        return jnp.pad(x, ((0, 0), (0, 0), self.of(x.shape[2])))
+
+    def _leaves_none_out(self, frames: int) -> bool:
+        for pool in self.pools:
+            window = min(pool, frames)
+            if frames % window:
+                return False
+            frames //= window
+        return True
+
+
 def normalize_input(
     network: nn.Module,
     log_mel: Float[Array, "batch mel frames"],
-    pools: Sequence[int],
+    padding: FramePadding,
     *,
     train: bool,
-    unpadded: int | None = None,
 ) -> Float[Array, "batch mel padded_frames 1"]:
     """Batch norm of a network's input, padding so that every frame counts, and a channel axis.
 
@@ -290,8 +334,8 @@ def normalize_input(
         The network that calls this in its ``__call__``.
     log_mel
         In dB; 96 frames or more.
-    pools, unpadded
-        See `pad_to_whole_windows`.
+    padding
+        Of the network.
     train
         Whether the batch's own statistics are used.
     """
@@ -300,9 +344,9 @@ def normalize_input(
     per_band = config.input_norm == "mel"
     norm = BatchNorm(config, 1 if per_band else 2, axis_name, name="input_norm")
     if per_band:
-        x = pad_to_whole_windows(norm(log_mel, train=train), pools, unless=unpadded)
+        x = padding.pad(norm(log_mel, train=train))
     else:
-        x = norm(pad_to_whole_windows(log_mel, pools, unless=unpadded), train=train)
+        x = norm(padding.pad(log_mel), train=train)
     return x[..., None].astype(config.precision)
 
 
@@ -315,47 +359,6 @@ def classify(
     network.sow("intermediates", "features", features)
     features = Dropout(config.dropout_output, axis_name)(features, train=train)
     return nn.Dense(config.n_tags, name="output")(features.astype(jnp.float32))
-
-
-def pad_to_whole_windows(
-    x: Float[Array, "batch mel frames"], pools: Sequence[int], *, unless: int | None = None
-) -> Float[Array, "batch mel padded_frames"]:
-    """Centre the frames between zeros, so that successive poolings leave none of them out.
-
-    Parameters
-    ----------
-    x
-        96 frames or more; zero is the mean of a band after the input's batch norm.
-    pools
-        Windows of the poolings along time, first to last; each is clipped to what is left.
-    unless
-        A number of frames that is left as it is: that of the paper's clips, where its tables give
-        the networks' geometry.
-    """
-    before, after = frame_padding(x.shape[2], pools) if x.shape[2] != unless else (0, 0)
-    return jnp.pad(x, ((0, 0), (0, 0), (before, after)))
-
-
-def frame_padding(frames: int, pools: Sequence[int]) -> tuple[int, int]:
-    """The least padding before and after, with which the poolings leave no frame out.
-
-    Examples
-    --------
-    >>> frame_padding(1366, (2, 3, 4, 4))
-    (37, 37)
-    """
-
-    def leaves_none_out(left: int) -> bool:
-        for pool in pools:
-            window = min(pool, left)
-            if left % window:
-                return False
-            left //= window
-        return True
-
-    padded = next(number for number in itertools.count(frames) if leaves_none_out(number))
-    before = (padded - frames) // 2
-    return before, padded - frames - before
 
 
 def flatten(x: Float[Array, "batch ..."]) -> Float[Array, "batch features"]:

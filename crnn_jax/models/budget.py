@@ -104,7 +104,6 @@ class CountPolynomial:
         return self.constant + widths @ self.linear + square
 
 
-@functools.lru_cache
 def count_polynomial(
     arch: Architecture,
     n_tags: int,
@@ -112,22 +111,38 @@ def count_polynomial(
     options: NetworkOptions = NetworkOptions(),
     frames: int = SHORTEST_FRAMES,
 ) -> CountPolynomial:
-    """Pin the polynomial down by real networks: all widths 1, but for one or two of them."""
-    layers = len(ARCHITECTURES[arch].base_widths)
+    """The counts of an architecture's networks with so many outputs."""
+    whole = _polynomial_with_tags(arch, n_mels, options, frames)
+    return CountPolynomial(
+        whole.constant + whole.linear[-1] * n_tags + whole.quadratic[-1, -1] * n_tags**2,
+        whole.linear[:-1] + 2 * whole.quadratic[-1, :-1] * n_tags,
+        whole.quadratic[:-1, :-1],
+    )
+
+
+@functools.lru_cache
+def _polynomial_with_tags(
+    arch: Architecture, n_mels: int, options: NetworkOptions, frames: int
+) -> CountPolynomial:
+    """The number of tags is its last width.
+
+    Real networks pin it down: all widths 1, but for one or two of them.
+    """
+    sizes = len(ARCHITECTURES[arch].base_widths) + 1
 
     def count(*wider: int) -> int:
-        widths = tuple(1 + wider.count(layer) for layer in range(layers))
-        config = ModelConfig(arch, widths, n_tags, n_mels, **dataclasses.asdict(options))
+        *widths, n_tags = (1 + wider.count(place) for place in range(sizes))
+        config = ModelConfig(arch, tuple(widths), n_tags, n_mels, **dataclasses.asdict(options))
         return count_parameters(config, frames)
 
     smallest = count()
-    one_wider = np.array([count(i) for i in range(layers)])
+    one_wider = np.array([count(i) for i in range(sizes)])
     # Second differences at w = 1: twice the quadratic coefficients, as of a Hessian.
-    hessian = np.zeros((layers, layers))
-    for i, j in itertools.combinations_with_replacement(range(layers), 2):
+    hessian = np.zeros((sizes, sizes))
+    for i, j in itertools.combinations_with_replacement(range(sizes), 2):
         hessian[i, j] = hessian[j, i] = count(i, j) - one_wider[i] - one_wider[j] + smallest
     quadratic = hessian / 2
-    ones = np.ones(layers)
+    ones = np.ones(sizes)
     linear = one_wider - smallest - quadratic.diagonal() - hessian @ ones
     constant = smallest - linear.sum() - ones @ quadratic @ ones
     return CountPolynomial(float(constant), linear, quadratic)

@@ -8,12 +8,14 @@ from crnn_jax.models import Architecture
 from crnn_jax.models.blocks import (
     ConvolutionBlock,
     DenseBlock,
+    FramePadding,
     classify,
     flatten,
     normalize_input,
 )
 
 TIME_POOLS = (4, 5, 8)
+PADDING = FramePadding(TIME_POOLS, unless=PAPER_FRAMES)
 
 
 class Conv1D(nn.Module):
@@ -33,7 +35,7 @@ class Conv1D(nn.Module):
         self, log_mel: Float[Array, "batch mel frames"], *, train: bool
     ) -> Float[Array, "batch tags"]:
         config, axis_name = self.config, self.axis_name
-        x = normalize_input(self, log_mel, TIME_POOLS, train=train, unpadded=PAPER_FRAMES)
+        x = normalize_input(self, log_mel, PADDING, train=train)
         for width, pool in zip(config.widths[:4], (*TIME_POOLS, None), strict=True):
             span = pool or x.shape[2]
             x = ConvolutionBlock(config, width, (1, 4), (1, span), axis_name)(x, train=train)
@@ -47,4 +49,5 @@ ARCHITECTURE = Architecture(
     Conv1D,
     base_widths=(32, 32, 64, 64, 64, 64),
     near_output=(False, False, False, False, True, True),
+    padding=PADDING,
 )

@@ -5,10 +5,17 @@ from jaxtyping import Array, Float
 
 from crnn_jax.config import PAPER_FRAMES, ModelConfig
 from crnn_jax.models import Architecture
-from crnn_jax.models.blocks import ConvolutionBlock, classify, flatten, normalize_input
+from crnn_jax.models.blocks import (
+    ConvolutionBlock,
+    FramePadding,
+    classify,
+    flatten,
+    normalize_input,
+)
 
 MEL_POOLS = (2, 2, 2, 3, 4)
 TIME_POOLS = (4, 4, 4, 5)
+PADDING = FramePadding(TIME_POOLS, unless=PAPER_FRAMES)
 
 
 class Conv2D(nn.Module):
@@ -28,7 +35,7 @@ class Conv2D(nn.Module):
         self, log_mel: Float[Array, "batch mel frames"], *, train: bool
     ) -> Float[Array, "batch tags"]:
         config, axis_name = self.config, self.axis_name
-        x = normalize_input(self, log_mel, TIME_POOLS, train=train, unpadded=PAPER_FRAMES)
+        x = normalize_input(self, log_mel, PADDING, train=train)
         pools = zip(config.widths, MEL_POOLS, (*TIME_POOLS, None), strict=True)
         for width, mel_pool, time_pool in pools:
             pool = (mel_pool, time_pool or x.shape[2])
@@ -40,4 +47,5 @@ ARCHITECTURE = Architecture(
     Conv2D,
     base_widths=(64, 128, 128, 192, 256),
     near_output=(False, False, False, False, True),
+    padding=PADDING,
 )

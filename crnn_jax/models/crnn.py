@@ -5,10 +5,17 @@ from jaxtyping import Array, Float
 
 from crnn_jax.config import ModelConfig
 from crnn_jax.models import Architecture
-from crnn_jax.models.blocks import GRU, ConvolutionBlock, classify, normalize_input
+from crnn_jax.models.blocks import (
+    GRU,
+    ConvolutionBlock,
+    FramePadding,
+    classify,
+    normalize_input,
+)
 
 MEL_POOLS = (2, 3, 4, 4)
 TIME_POOLS = (2, 3, 4, 4)
+PADDING = FramePadding(TIME_POOLS)
 
 
 class CRNN(nn.Module):
@@ -25,7 +32,7 @@ class CRNN(nn.Module):
         self, log_mel: Float[Array, "batch mel frames"], *, train: bool
     ) -> Float[Array, "batch tags"]:
         config, axis_name = self.config, self.axis_name
-        x = normalize_input(self, log_mel, TIME_POOLS, train=train)
+        x = normalize_input(self, log_mel, PADDING, train=train)
         pools = zip(MEL_POOLS, TIME_POOLS, strict=True)
         for width, pool in zip(config.widths[:4], pools, strict=True):
             x = ConvolutionBlock(config, width, (3, 3), pool, axis_name)(x, train=train)
@@ -41,4 +48,5 @@ ARCHITECTURE = Architecture(
     CRNN,
     base_widths=(64, 128, 128, 128, 64, 64),
     near_output=(False, False, False, False, True, True),
+    padding=PADDING,
 )

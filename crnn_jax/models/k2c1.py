@@ -8,12 +8,14 @@ from crnn_jax.models import Architecture
 from crnn_jax.models.blocks import (
     ConvolutionBlock,
     DenseBlock,
+    FramePadding,
     classify,
     flatten,
     normalize_input,
 )
 
 TIME_POOLS = (4, 4, 4, 5)
+PADDING = FramePadding(TIME_POOLS, unless=PAPER_FRAMES)
 
 
 class K2C1(nn.Module):
@@ -34,7 +36,7 @@ class K2C1(nn.Module):
         self, log_mel: Float[Array, "batch mel frames"], *, train: bool
     ) -> Float[Array, "batch tags"]:
         config, axis_name = self.config, self.axis_name
-        x = normalize_input(self, log_mel, TIME_POOLS, train=train, unpadded=PAPER_FRAMES)
+        x = normalize_input(self, log_mel, PADDING, train=train)
         # (batch, mel, frames, 1) → (batch, 1, frames, mel)
         x = x.transpose(0, 3, 2, 1)
         for width, pool in zip(config.widths[:5], (*TIME_POOLS, None), strict=True):
@@ -50,4 +52,5 @@ ARCHITECTURE = Architecture(
     K2C1,
     base_widths=(64, 64, 128, 128, 128, 128, 128),
     near_output=(False, False, False, False, False, True, True),
+    padding=PADDING,
 )

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from crnn_jax.ops import xla
 from crnn_jax.ops.cpu import strips
 from crnn_jax.ops.pooled import Pooled
+from crnn_jax.ops.xla import convolve_and_pool as by_xla
 
-__all__ = ["Pooled", "convolution_max_pool"]
+__all__ = ["Pooled", "by_xla", "convolution_max_pool"]
 
 
 def convolution_max_pool(
@@ -42,11 +42,11 @@ def convolution_max_pool(
     # Under shard_map, the kernel is the same on all devices and `x` is not. Adding a zero of the
     # varying kind lets JAX sum the kernel's gradient over the devices, by its own rules.
     kernel = kernel + jnp.full_like(x, 0, shape=kernel.shape, dtype=kernel.dtype)
-    by_xla = functools.partial(xla.convolve_and_pool, window=window)
     in_strips = functools.partial(strips.convolve_and_pool, window=window)
     if _for_mesh_without_cpu():
-        return by_xla(x, kernel)
-    return lax.platform_dependent(x, kernel, cpu=in_strips, default=by_xla)
+        return by_xla(x, kernel, window)
+    default = functools.partial(by_xla, window=window)
+    return lax.platform_dependent(x, kernel, cpu=in_strips, default=default)
 
 
 def _for_mesh_without_cpu() -> bool:

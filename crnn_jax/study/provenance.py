@@ -44,10 +44,10 @@ def device_name(device: "jax.Device") -> str:
 def processor_name() -> str:
     """Name of the processor, and how many of its cores this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_model_name()}, {cores} cores"
+    return f"{processor_model()}, {cores} cores"
 
 
-def _model_name() -> str:
+def processor_model() -> str:
     """What the system calls the processor; its architecture where it says no more."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -28,8 +28,7 @@ from jaxtyping import Float, Float32, PyTree
 from crnn_jax.config import MelConfig, ModelConfig
 from crnn_jax.data.sets import msd
 from crnn_jax.errors import UserError
-from crnn_jax.models.blocks import frame_padding
-from crnn_jax.models.crnn import TIME_POOLS
+from crnn_jax.models.crnn import PADDING
 from crnn_jax.study import runs
 from crnn_jax.study.schema import DataDescription, ImportedWeights, RunConfig
 from crnn_jax.train.checkpoints import OrbaxCheckpoints
@@ -71,7 +70,7 @@ def array_shapes(config: ModelConfig, frames: int) -> dict[str, tuple[int, ...]]
         for array in ("gamma", "beta", "running_mean", "running_std"):
             shapes[f"{layer}/{layer}_{array}"] = (features,)
 
-    norm("bn_0_freq", frames + sum(frame_padding(frames, TIME_POOLS)))
+    norm("bn_0_freq", frames + sum(PADDING.of(frames)))
     inputs = 1
     for i, width in enumerate(config.widths[:CONVOLUTIONS], start=1):
         shapes[f"conv{i}/conv{i}_W"] = (width, inputs, 3, 3)

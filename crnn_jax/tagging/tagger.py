@@ -11,7 +11,6 @@ import io
 import itertools
 import math
 import os
-import tokenize
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,9 +23,9 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Float32, PyTree
 
-from crnn_jax.audio.decode import AudioError, log_mel, read_windows
+from crnn_jax.audio.decode import AudioError, fetched, log_mel, read_windows
 from crnn_jax.config import SHORTEST_FRAMES, MelConfig, ModelConfig
-from crnn_jax.errors import UserError
+from crnn_jax.errors import ARRAY_ERRORS, UserError
 from crnn_jax.files import write_file
 from crnn_jax.models import build, matmul_precision
 from crnn_jax.study.evaluation import TrainedNetwork, load_network
@@ -168,14 +167,14 @@ def _read_log_mel(path: str, mel: MelConfig) -> Float[np.ndarray, "mel frames"]:
     wanted = f"give {mel.n_mels} × frames numbers in dB"
     try:
         # Mapped into memory an array cannot be larger than its file, nor a pickle, which could run
-        # code.
-        stored = np.lib.format.open_memmap(path, mode="r")
+        # code. Of a remote file the map keeps the copy.
+        with fetched(path) as file, np.errstate(over="ignore"):
+            stored = np.lib.format.open_memmap(file.local, mode="r")
     except FileNotFoundError as error:
         raise AudioError("missing", f"{path}: no such file") from error
     except OSError as error:
         raise AudioError("unreadable", f"{path}: {error.strerror or error}") from error
-    # The last two are what NumPy lets through of its parser of the header.
-    except (ValueError, TypeError, tokenize.TokenError) as error:
+    except ARRAY_ERRORS as error:
         raise AudioError("not audio", f"{path}: not a .npy file of an array; {wanted}") from error
     if stored.dtype.kind not in "fiu":
         raise AudioError("not audio", f"{path}: not an array of real numbers; {wanted}")

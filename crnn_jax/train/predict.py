@@ -29,6 +29,11 @@ def predict(
     """Logits and targets of a whole split, in its stored order; the short last batch included.
 
     What `between_batches` raises ends it; all processes call it at the same batches.
+
+    Raises
+    ------
+    UserError
+        If there is no such split.
     """
     process, n_processes = jax.process_index(), jax.process_count()
     rows = config.batch_size // n_processes
@@ -39,7 +44,7 @@ def predict(
         log_mel=np.zeros((0, data.mel.n_mels, frames), np.float16),
         tags=np.zeros((0, len(data.tag_names)), np.uint8),
     )
-    n_examples = data.n_examples[split]
+    n_examples = len(data.source(split))
     logits, targets = [], []
     with contextlib.closing(
         evaluation_batches(

@@ -14,7 +14,6 @@ import pytest
 
 from crnn_jax.cli import main as cli
 from crnn_jax.config import DataConfig, MelConfig, SweepConfig
-from crnn_jax.data.description import SPLITS
 from crnn_jax.data.prepared import prepare
 from tests.conftest import STUDY
 from tests.data.conftest import write_tone
@@ -38,6 +37,20 @@ def test_solve_prints_all_thirty_cells(command):
 def write_csv(path, *rows):
     with path.open("w", newline="") as file:
         csv.writer(file).writerows(rows)
+
+
+# By the name of a run's folder: what its config.json says.
+NO_CONFIGS = {
+    "cut": b'{"arch": "crnn", "mod',
+    "empty": b"",
+    "bytes": b"\xff\xfe",
+    "list": b"[]",
+    "poor": b'{"data": {}}',
+    "text": b'{"data": "x", "model": {}, "train": {}}',
+    "foreign": b'{"data": {"mel": {"x": 1}, "tag_names": []}, "model": {}, "train": {}}',
+    "fewer": b"""{"data": {"mel": {}, "tag_names": ["a"], "path": null}, "train": {},
+        "model": {"arch": "crnn", "widths": [2, 2, 2, 2, 2, 2], "n_tags": 2}}""",
+}
 
 
 @pytest.mark.parametrize(
@@ -87,13 +100,26 @@ def write_csv(path, *rows):
             ["train", "--coordinator-address", "node0", "--process-id", "0", "--out", "o"],
             "--coordinator-address node0: no port",
         ),
+        (["benchmark", "--clip-seconds", "0.1"], "--clip-seconds 0.1: the networks need 2 s"),
+        (["embed", "run", "a.wav", "--out", ""], "--out : not a file's name"),
+        (["embed", "run", "a.wav", "--out", "."], "--out .: not a file's name"),
+        (["tag", "run", "a.wav", "--figure", "folder.png"], "--figure folder.png"),
+        (["inspect", "set", "--out", "folder.png"], "--out folder.png"),
+        (["import-keras", "w" * 300, "run"], "w" * 300),
+        (["import-keras", "folder.png", "run"], "folder.png: no such file"),
+        (["plot", "nothing://bucket/runs"], "nothing://: no way to such an address"),
         (["evaluate", "."], "config.json"),
+        *((["evaluate", name], f"{name}/config.json: not a run's config") for name in NO_CONFIGS),
         (["plot", "."], "results.csv"),
     ],
 )
 def test_mistakes_get_one_line_and_code_two(command, tmp_path, arguments, names):
     (tmp_path / "broken.py").write_text("SWEEP = (\n")
     (tmp_path / "empty.py").write_text("x = 1\n")
+    (tmp_path / "folder.png").mkdir()
+    for name, text in NO_CONFIGS.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_bytes(text)
     before = sorted(tmp_path.iterdir())
     code, out, err = command(*arguments)
     assert code == 2
@@ -311,10 +337,11 @@ def test_tags_are_printed_as_they_are(command, odd_run, small_sweep, tmp_path):
 def test_a_split_without_a_scorable_tag(command, odd_run, tmp_path):
     """Every clip has every tag: no tag has a negative example."""
     run, data = odd_run
+    splits = ("train", "valid", "test")
     tags = sorted(json.loads((data / "metadata.json").read_text())["tag_names"])
-    for number, split in enumerate(SPLITS):
+    for number, split in enumerate(splits):
         write_tone(tmp_path / "music" / f"{split}.mp3", 300.0 + 100 * number, seconds=4.0)
-    rows = [(f"{split}.mp3", "|".join(tags), split) for split in SPLITS]
+    rows = [(f"{split}.mp3", "|".join(tags), split) for split in splits]
     write_csv(tmp_path / "music" / "tags.csv", ("path", "tags", "split"), *rows)
     config = DataConfig("folder", "data", str(tmp_path / "music"), mel=MelConfig(clip_seconds=4.0))
     every = prepare(config)
@@ -389,18 +416,18 @@ def test_a_failed_cell_is_exit_code_one(command, small_set, tmp_path):
     assert (run / "failed.json").exists()
 
 
-def test_a_cell_that_fails_before_it_has_a_folder(command, small_set, tmp_path):
+def test_shards_that_hold_nothing_are_told(command, small_set, tmp_path):
     damaged = Path(shutil.copytree(small_set.path, tmp_path / "data" / "1.0.0"))
     for shard in damaged.glob("*-train.array_record*"):
         shard.write_bytes(b"")
-    code, out, _ = command(
+    code, _, err = command(
         *("train", "--arch", "conv1d", "--target", 4000, "--out", "runs", "--dataset", damaged),
         *("--epochs", 1, "--batch-size", 8, "--clip-seconds", 2.5),
     )
-    assert code == 1
-    assert "1 of 1 cells failed" in out
-    run = Path("runs") / "conv1d-4000-uniform-seed0"
-    assert json.loads((run / "failed.json").read_text())["error"]
+    assert code == 2
+    assert re.fullmatch(rf"crnn-jax: {damaged}/\S+: cannot be read .*\n", err)
+    # The mended command has nothing to clear away.
+    assert not list(Path("runs").glob("*/failed.json"))
 
 
 @pytest.mark.parametrize("name", ["features.json", "dataset_info.json", "metadata.json"])

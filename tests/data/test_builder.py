@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -18,7 +19,14 @@ import soundfile
 from etils import epath
 
 from crnn_jax.config import DataConfig, MelConfig
-from crnn_jax.data.builder import RECORDS, Rejected, lock_of, make_shard, write_rejected
+from crnn_jax.data.builder import (
+    RECORDS,
+    Rejected,
+    finished_shard,
+    lock_of,
+    make_shard,
+    write_rejected,
+)
 from crnn_jax.data.prepared import BUILDERS, open_set, prepare
 from crnn_jax.errors import UserError
 from crnn_jax.locks import lock
@@ -113,6 +121,60 @@ def test_interrupted_at_the_very_end(small_set, tmp_path, renamed):
     assert {file.stat().st_mtime_ns for file in path.glob("*array_record*")} == made
     assert names_in(path) == names_in(small_set.path)
     assert not staging.exists()
+
+
+def test_a_shards_result_that_is_cut(tmp_path):
+    """As an older version could leave it: the shard is made again."""
+    config = DataConfig(data_dir=str(tmp_path), n_examples=25, mel=MEL, workers=1)
+    builder = builder_class("synthetic")(config)
+    records = builder._staging_folder() / RECORDS
+    records.mkdir(parents=True)
+    task = builder.shard_tasks(records)[0]
+    made = make_shard(task)
+    path = records.parent / "train-00000.json"
+    whole = path.read_bytes()
+    for content in (whole[:length] for length in range(0, len(whole), 7)):
+        path.write_bytes(content)
+        assert finished_shard(epath.Path(task.path)) is None
+    for content in (b"null", b"[]", b"{}", b'{"tag_counts": 3}', b"\xff"):
+        path.write_bytes(content)
+        assert finished_shard(epath.Path(task.path)) is None
+    assert make_shard(task) == made == finished_shard(epath.Path(task.path))
+    assert path.read_bytes() == whole
+
+
+def test_a_shard_that_is_gone_is_made_again(small_set, tmp_path):
+    config = DataConfig(data_dir=str(tmp_path), n_examples=75, mel=MEL, workers=1)
+    builder = builder_class("synthetic")(config)
+    records = builder._staging_folder() / RECORDS
+    records.mkdir(parents=True)
+    for task in builder.shard_tasks(records):
+        make_shard(task)
+    (records / "valid-00001.array_record").unlink()
+    with pytest.raises(UserError, match=r"valid-00001.array_record: made before.*again"):
+        prepare(config)
+    assert files_of(prepare(config).path) == files_of(small_set.path)
+
+
+def test_nothing_is_left_in_the_temporary_folder(small_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    config = DataConfig(data_dir=str(Path(small_set.path).parents[2]), n_examples=75, mel=MEL)
+    assert prepare(config) == small_set
+    builder_class("synthetic")(dataclasses.replace(config, data_dir=str(tmp_path / "data")))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", [b"", b"path\na.wav\n", b"\xff", b"reason\n" + b"a" * 200_000])
+def test_a_list_of_rejected_files_that_is_none(collection, tmp_path, content):
+    config = DataConfig("folder", str(tmp_path / "data"), str(collection), 0.2, 1, mel=MEL)
+    data = prepare(config)
+    assert set(data.rejected_by_reason().values()) == {1}
+    (Path(data.path) / "rejected.csv").write_bytes(content)
+    if not content:
+        assert data.rejected_by_reason() == {}
+        return
+    with pytest.raises(UserError, match=r"rejected\.csv: not a CSV"):
+        data.rejected_by_reason()
 
 
 def test_what_has_a_name_is_on_the_disk(small_set, tmp_path, monkeypatch):

@@ -247,6 +247,7 @@ def test_hashed_splits_follow_the_track_and_stay_when_files_are_added(tmp_path):
         ([("path", "tags"), ("a.wav", "x"), ("./b/../a.wav", "y")], "row 3.*row 2 already"),
         ([("path", "tags", "split"), ("a.wav", "x", "validation")], "split `validation`"),
         ([*COMPLETE[:3]], "the test split is empty"),
+        ([("path", "tags", "split"), ("a.wav", "", "train"), ("b.wav", "|", "test")], "has a tag"),
     ],
 )
 def test_a_csv_that_cannot_be_used(tmp_path, rows, message):
@@ -257,11 +258,34 @@ def test_a_csv_that_cannot_be_used(tmp_path, rows, message):
     assert "\n" not in str(error.value)
 
 
+def test_names_that_are_not_text(tmp_path):
+    """Of such a file only the bytes of its name are known; it is rejected, as the others are."""
+    music = tmp_path / "music"
+    names = {hashed_split(f"{n}.wav"): f"{n}.wav" for n in range(60)}
+    noise = np.random.default_rng(0).normal(0, 0.1, 36_000)
+    (music / "rock").mkdir(parents=True)
+    for name in [*names.values(), os.fsdecode(b"\xff.wav")]:
+        with (music / "rock" / name).open("wb") as file:
+            soundfile.write(file, noise, 12_000, "PCM_16", format="WAV")
+    mel = MelConfig(clip_seconds=3.0)
+    data = prepare(DataConfig("folder", str(tmp_path / "data"), str(music), 0.5, 1, mel=mel))
+    assert sum(data.n_examples.values()) == 3
+    assert data.rejected_by_reason() == {"not audio": 1}
+    (music / os.fsdecode(b"\xfe")).mkdir()
+    with pytest.raises(UserError, match="not a name in UTF-8; rename it"):
+        collect(music)
+    with pytest.raises(UserError, match="not a name in UTF-8; rename it"):
+        collect(music.rename(tmp_path / os.fsdecode(b"\xfd")))
+
+
 def test_folders_that_cannot_be_used(tmp_path):
     with pytest.raises(UserError, match="--manual-dir is missing"):
         Folder.collection(DataConfig("folder"))
     with pytest.raises(UserError, match="no such file or folder"):
         collect(tmp_path / "nothing")
+    with pytest.raises(UserError, match="neither a CSV file nor audio"):
+        collect(tmp_path)
+    (tmp_path / "folder.csv").mkdir()
     with pytest.raises(UserError, match="neither a CSV file nor audio"):
         collect(tmp_path)
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00path")

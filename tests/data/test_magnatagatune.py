@@ -136,6 +136,7 @@ def test_prepared_with_and_without_synonyms(game, short_mel, tmp_path):
         ("clip_id\trock\tmp3_path\n2\t1\tg/a.mp3\n", "row 2: g/a.mp3 is not in a folder"),
         ("clip_id\trock\tmp3_path\n2\t1\tf/a.mp3\n", "no clip of the train split"),
         ("", "row 1: not the columns"),
+        ("clip_id\trock\tmp3_path\n", "annotations_final.csv: no rows"),
     ],
 )
 def test_a_table_that_cannot_be_used(tmp_path, content, message):

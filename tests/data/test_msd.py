@@ -13,6 +13,7 @@ from crnn_jax.data.prepared import prepare
 from crnn_jax.data.sets.msd import TAGS, Msd, read_split
 from crnn_jax.errors import UserError
 from tests.data.conftest import write_tone
+from tests.tagging.test_tagging import SENSELESS_ARRAYS
 
 SIZES = {"train": 12, "valid": 5, "test": 6}
 
@@ -141,6 +142,16 @@ def spoil_shape(folder):
 
 def spoil_type(folder):
     np.save(folder / "test_y.npy", np.array([None, "pickled"], object), allow_pickle=True)
+
+
+@pytest.mark.parametrize("content", SENSELESS_ARRAYS)
+def test_an_array_that_is_none(tmp_path, content):
+    for split, n_tracks in SIZES.items():
+        write_split(tmp_path, split, n_tracks)
+    (tmp_path / "test_y.npy").write_bytes(content)
+    with pytest.raises(UserError, match="test_y.npy: not a") as error:
+        Msd.collection(DataConfig("msd", manual_dir=str(tmp_path)))
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

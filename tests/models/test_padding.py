@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from crnn_jax.config import ModelConfig
 from crnn_jax.models import ARCHITECTURES, build
-from crnn_jax.models.blocks import frame_padding, pad_to_whole_windows
+from crnn_jax.models.blocks import FramePadding
 
 
 def kept_by_pooling(frames, pools):
@@ -24,7 +24,7 @@ def kept_by_pooling(frames, pools):
 
 @given(st.integers(1, 3000), st.lists(st.integers(1, 8), max_size=4))
 def test_padding_leaves_no_frame_out_and_is_the_least(frames, pools):
-    before, after = frame_padding(frames, pools)
+    before, after = FramePadding(pools).of(frames)
     padded = frames + before + after
     assert 0 <= after - before <= 1
     assert kept_by_pooling(padded, pools) == set(range(padded))
@@ -34,11 +34,11 @@ def test_padding_leaves_no_frame_out_and_is_the_least(frames, pools):
 
 def test_padding_is_centred_and_the_papers_length_may_be_excepted():
     x = jnp.arange(1.0, 6.0).reshape(1, 1, 5)
-    np.testing.assert_array_equal(pad_to_whole_windows(x, (4, 2))[0, 0], [0, 1, 2, 3, 4, 5, 0, 0])
-    assert pad_to_whole_windows(x, (4, 2), unless=5).shape == (1, 1, 5)
+    np.testing.assert_array_equal(FramePadding((4, 2)).pad(x)[0, 0], [0, 1, 2, 3, 4, 5, 0, 0])
+    assert FramePadding((4, 2), unless=5).pad(x).shape == (1, 1, 5)
     # The paper's CRNN: 1366 frames between 37 and 37 zeros; a clip of 4 s: 2 and 2.
-    assert frame_padding(1366, (2, 3, 4, 4)) == (37, 37)
-    assert frame_padding(188, (2, 3, 4, 4)) == (2, 2)
+    assert FramePadding((2, 3, 4, 4)).of(1366) == (37, 37)
+    assert FramePadding((2, 3, 4, 4)).of(188) == (2, 2)
 
 
 @pytest.mark.parametrize("arch", ["conv1d", "conv2d", "crnn"])

@@ -5,6 +5,7 @@ import functools
 import io
 import json
 import pickle
+import struct
 
 import jax
 import numpy as np
@@ -336,9 +337,28 @@ def saved(array):
     return content.getvalue()
 
 
+def with_header(text):
+    """What a .npy file of this header could be."""
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode() + bytes(76_800)
+
+
+def with_shape(shape):
+    return with_header(f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n")
+
+
+# Each of them another error of NumPy's, or a warning.
+SENSELESS_ARRAYS = [
+    *(with_shape("(96, -1)"), with_shape(f"(96, {10**30})"), with_shape(f"(96, {2**62})")),
+    *(with_shape(f"(96, {2**45})"), with_shape("(96, True)"), with_shape("None")),
+    *(with_header("-" * 9_000 + "1"), with_header("(" * 9_000), with_header("{1: 2, 'descr': 3}")),
+    *(with_header("{1, 2, [3]}"), with_header("a" * 20_000), b"PK\x03\x04", b"\x80\x04K\x01."),
+]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
+        *((content, "not a .npy file of an array") for content in SENSELESS_ARRAYS),
         (b"", "not a .npy file of an array"),
         (b"RIFF" + bytes(100), "not a .npy file of an array"),
         (saved(np.zeros((96, 200)))[:5_000], "not a .npy file of an array"),
@@ -367,6 +387,18 @@ def test_log_mel_that_cannot_be_opened(tmp_path):
         (tmp_path / "a.npy").mkdir(exist_ok=True)
         with pytest.raises(AudioError, match=said):
             list(file_windows(str(path), MEL, 2.0))
+
+
+def test_stored_log_mel_in_a_bucket(bucket):
+    path = write_npy(bucket / "a.npy", np.random.default_rng(0).normal(size=(96, 400)))
+    remote = f"az://{bucket.name}/a.npy"
+    here, there = (list(file_windows(name, MEL, 2.0)) for name in (path, remote))
+    assert [window.start_s for window in here] == [window.start_s for window in there]
+    np.testing.assert_array_equal(here[-1].log_mel, there[-1].log_mel)
+    with pytest.raises(AudioError, match=f"^{remote}s: no such file"):
+        list(file_windows(f"{remote}s", MEL, 2.0))
+    with pytest.raises(AudioError, match=r"b\.npy: no such file"):
+        list(file_windows(f"az://{bucket.name}/b.npy", MEL, 2.0))
 
 
 HEADER = saved(np.zeros((96, 130), np.float32))[:128]

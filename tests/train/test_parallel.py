@@ -11,34 +11,26 @@ from crnn_jax.errors import UserError
 from tests.commands import Commands, finish, free_port
 
 
-def test_the_second_start_compiles_nothing(small_set, tmp_path):
+def test_what_is_compiled_is_kept_and_repaired(small_set, tmp_path):
     caches = tmp_path / "caches"
     commands = Commands(small_set.path, caches)
-    kept = []
-    for out in ("first", "second"):
-        code, _, err = finish(commands.start(tmp_path / out))
-        assert code == 0, err
-        # Whatever is compiled is kept, however short it took.
-        kept.append({path.name for path in caches.rglob("*-cache")})
-    first, second = kept
-    assert first
-    assert second == first
 
+    def start(out):
+        process = commands.start(tmp_path / out, "--epochs", 1, "--checkpoint-seconds", 600)
+        code, said, err = finish(process)
+        assert (code, err) == (0, ""), said
+        return sorted(caches.rglob("*-cache"))
 
-def test_entries_that_a_kill_has_cut_are_compiled_again(small_set, tmp_path):
-    caches = tmp_path / "caches"
-    commands = Commands(small_set.path, caches)
-    assert finish(commands.start(tmp_path / "first"))[0] == 0
-    entries = sorted(caches.rglob("*-cache"))
+    entries = start("first")
     sizes = [entry.stat().st_size for entry in entries]
     assert entries
+    # Whatever is compiled is kept, however short it took.
+    assert start("second") == entries
     for number, entry in enumerate(entries):
         content = entry.read_bytes()
-        # Cut anywhere, or with nothing of it on the disk after a power cut.
+        # Cut anywhere by a kill, or with nothing of it on the disk after a power cut.
         entry.write_bytes((content[: number * len(content) // len(entries)], bytes(99))[number % 2])
-    code, out, err = finish(commands.start(tmp_path / "second"))
-    assert (code, err) == (0, ""), out
-    assert sorted(caches.rglob("*-cache")) == entries
+    assert start("third") == entries
     assert all(
         abs(entry.stat().st_size - size) < 0.1 * size
         for entry, size in zip(entries, sizes, strict=True)

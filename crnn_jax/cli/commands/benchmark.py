@@ -4,7 +4,8 @@ import dataclasses
 import json
 
 from crnn_jax.cli.display import print_table
-from crnn_jax.config import BenchmarkConfig
+from crnn_jax.config import SHORTEST_FRAMES, BenchmarkConfig, MelConfig
+from crnn_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,14 @@ class Benchmark(BenchmarkConfig):
     def run(self) -> int:
         from crnn_jax.bench.run import benchmark
 
+        mel = MelConfig(clip_seconds=self.clip_seconds)
+        if mel.frames < SHORTEST_FRAMES:
+            shortest = SHORTEST_FRAMES * mel.hop_length / mel.sample_rate
+            raise UserError(
+                f"the networks need {shortest:.2g} s; give that or more",
+                field="clip_seconds",
+                value=f"{self.clip_seconds:g}",
+            )
         fields = (field.name for field in dataclasses.fields(BenchmarkConfig))
         report = benchmark(BenchmarkConfig(**{name: getattr(self, name) for name in fields}))
         if self.json:

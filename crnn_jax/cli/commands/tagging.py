@@ -170,9 +170,14 @@ class Embed:
 
         from crnn_jax.tagging.tagger import write_features
 
+        out = epath.Path(self.out)
+        if not out.name or out.is_dir():
+            raise UserError(
+                "not a file's name; give such as features.npz", field="out", value=self.out
+            )
         _, tagged = _tag(self.run_folder, self.files, self.hop_seconds)
         if tagged:
-            write_features(tagged, epath.Path(self.out))
+            write_features(tagged, out)
             features = tagged[0].features.shape[1]
             print(f"{self.out}: {len(tagged)} files, {features} features each")
         return 0 if len(tagged) == len(self.files) else 1

@@ -53,10 +53,13 @@ class Folder(RecordsBuilder):
         root = epath.Path(config.manual_dir)
         if not root.exists():
             raise UserError("no such file or folder", field="manual_dir", value=root)
+        _check_name(root.resolve())
         table = _find_csv(root)
         rows = _rows_of_tree(root) if table is None else _rows_of_csv(table)
 
         names = sorted({tag for row in rows for tag in row.tags})
+        if not names:
+            raise UserError(f"{table}: no row has a tag; fill in the column `tags`")
         columns = {tag: column for column, tag in enumerate(names)}
         splits: dict[str, list[Track]] = {split: [] for split in SPLITS}
         for row in rows:
@@ -102,7 +105,7 @@ def _find_csv(root: epath.Path) -> epath.Path | None:
     """The collection's CSV, or None for a tree."""
     if root.is_file():
         return root
-    tables = sorted(path for path in root.iterdir() if path.suffix == ".csv")
+    tables = sorted(path for path in root.iterdir() if path.suffix == ".csv" and path.is_file())
     if len(tables) > 1:
         names = ", ".join(path.name for path in tables)
         raise UserError(
@@ -148,6 +151,7 @@ def _rows_of_csv(table: epath.Path) -> list[_Row]:
 def _rows_of_tree(root: epath.Path) -> list[_Row]:
     files_of: dict[str, list[epath.Path]] = {}
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        _check_name(folder)
         for file in sorted(folder.iterdir()):
             if file.suffix.lower() in AUDIO_SUFFIXES:
                 files_of.setdefault(file.name, []).append(file)
@@ -167,6 +171,12 @@ def _rows_of_tree(root: epath.Path) -> list[_Row]:
             # By the name alone, whatever else has it: so a file that is added moves no other.
             rows.append(_Row(path, same[0], tags, hashed_split(name)))
     return rows
+
+
+def _check_name(folder: epath.Path) -> None:
+    """Refuse what cannot become the name of a set or of a tag, nor can what is in it be opened."""
+    if not audio.is_utf8(os.fspath(folder)):
+        raise UserError(f"--manual-dir: {os.fspath(folder)!a} is not a name in UTF-8; rename it")
 
 
 def _by_content(files: list[epath.Path]) -> list[list[epath.Path]]:
@@ -225,7 +235,9 @@ def _digest(file: epath.Path) -> bytes:
 
 def hashed_split(track: str) -> str:
     """The split of a track, from its name alone."""
-    percent = int.from_bytes(hashlib.sha256(track.encode()).digest()[:8], "big") % 100
+    # Of a file, as the bytes that the disk has, in whatever encoding.
+    name = track.encode(errors="surrogateescape")
+    percent = int.from_bytes(hashlib.sha256(name).digest()[:8], "big") % 100
     train, valid, _ = HASHED_SHARES
     if percent < train:
         return "train"

@@ -171,6 +171,8 @@ def read_table(
         # Kept small: the strings of all rows are 300 MB.
         targets.append(np.array(values) == "1")
         audio.append(row[-1])
+    if not clip_ids:
+        raise UserError(f"{path}: no rows; get it anew")
     return clip_ids, header[1:-1], np.array(targets, np.uint8), audio
 
 

@@ -8,7 +8,7 @@ from crnn_jax.config import DataConfig
 from crnn_jax.data.builder import Collection, Track
 from crnn_jax.data.description import SPLITS
 from crnn_jax.data.published import PublishedCollection, find_folder, read_text
-from crnn_jax.errors import UserError
+from crnn_jax.errors import ARRAY_ERRORS, UserError
 
 # In the order of the columns of the split's *_y.npy, with what each is about. The paper speaks of
 # genres, moods, instruments and eras; a singer is none of these.
@@ -149,11 +149,11 @@ def read_targets(path: epath.Path) -> Bool[np.ndarray, "tracks tags"]:
     try:
         with path.open("rb") as file:
             # Of 10 MB at most: mapping it into memory would gain nothing, and needs a local file.
-            targets = np.load(file, allow_pickle=False)
+            targets = np.lib.format.read_array(file, allow_pickle=False)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; put the split's files there") from error
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{path}: not a NumPy array ({error}); get it anew") from error
+    except ARRAY_ERRORS as error:
+        raise UserError(f"{path}: not a NumPy array; get it anew") from error
     if targets.dtype != bool or targets.shape[1:] != (len(TAGS),):
         raise UserError(
             f"{path}: {targets.dtype} {targets.shape}, not bool (rows, {len(TAGS)}); get it anew"
