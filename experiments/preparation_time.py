@@ -23,8 +23,9 @@ from pathlib import Path
 import librosa
 import soundfile
 import tyro
+from crnn_jax.log_mel import log_mel
 
-from crnn_jax.audio import decode as audio
+from crnn_jax.audio.decode import read_clip
 from crnn_jax.config import DataConfig, MelConfig
 from crnn_jax.data.prepared import prepare
 
@@ -57,7 +58,7 @@ def decode(path: str) -> None:
 
 def ours(path: str) -> None:
     """Log-mel of a file's clip."""
-    audio.log_mel(audio.read_clip(path, MEL), MEL)
+    log_mel(read_clip(path, MEL), MEL)
 
 
 def librosas(path: str) -> None:

@@ -1,29 +1,20 @@
-"""From an audio file to a log-mel spectrogram.
+"""From an audio file to the samples of a clip, or of windows over all of it.
 
-The numbers are those of ``librosa.load`` followed by ``librosa.feature.melspectrogram`` and
-``librosa.power_to_db``, at less cost: of a long file only the part that a clip needs is decoded.
+The numbers are those of ``librosa.load``, at less cost: of a long file only the part that a clip
+needs is decoded.
 """
 
-import contextlib
-import dataclasses
-import functools
 import math
 import os
-import shutil
-import stat
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import scipy.fft
-import scipy.sparse
 import soundfile
 import soxr
-from etils import epath
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 
+from crnn_jax.audio.files import AudioError, ForwardSound, LocalFile, fetched
 from crnn_jax.config import MelConfig
 
 # After a jump into an MP3 decoding begins this much early, since a frame borrows bits from those
@@ -37,35 +28,6 @@ READ_FRAMES = 2**16
 STREAM_SECONDS = 10.0
 # A damaged header may give any sample rate.
 LARGEST_STREAM = 2**22
-# Spectra computed at a time: they, and what they are made from, stay in the processor's cache.
-BLOCK_FRAMES = 128
-# A float32 FFT errs by 1e-7 of a frame's amplitude. In a band this far below the frame's loudest
-# that is nearly 1e-3 dB.
-FLOAT32_RANGE_DB = 74.0
-
-Reason = Literal[
-    "missing", "unreadable", "empty file", "not audio", "no samples", "not finite", "silent"
-]
-
-
-class AudioError(Exception):
-    """An audio file that cannot be used.
-
-    Attributes
-    ----------
-    reason
-        Why, in one of a few fixed wordings, for counting.
-    message
-        One line that names the file.
-    """
-
-    def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(reason, message)
-        self.reason = reason
-        self.message = message
-
-    def __str__(self) -> str:
-        return self.message
 
 
 def read_clip(path: str | os.PathLike[str], config: MelConfig) -> Float32[np.ndarray, "samples"]:
@@ -151,135 +113,6 @@ def read_windows(
         yield _read_centre(file, config)
 
 
-def log_mel(
-    clip: Float[np.ndarray, "samples"], config: MelConfig
-) -> Float32[np.ndarray, "mel frames"]:
-    """Log-mel spectrogram in dB relative to a power of 1.
-
-    Frame t is centred on sample t · hop_length, with zeros beyond both ends; periodic Hann window,
-    power spectrum, mel filters of Slaney's Auditory Toolbox. Within 1e-3 dB of
-    ``librosa.power_to_db(librosa.feature.melspectrogram(…) ** mel_exponent)``.
-
-    Parameters
-    ----------
-    clip
-        One sample or more at the configuration's sample rate.
-    config
-        The front end.
-
-    Returns
-    -------
-    ``n_mels`` bands, low to high, by ``1 + samples // hop_length`` frames; no value lies more than
-    ``top_db`` below the largest.
-    """
-    margin = config.n_fft // 2
-    padded = np.zeros(len(clip) + 2 * margin, np.float32)
-    padded[margin : margin + len(clip)] = clip
-    frames = np.lib.stride_tricks.sliding_window_view(padded, config.n_fft)[:: config.hop_length]
-
-    decibels = _mel_decibels(frames, config, np.float32)
-    floor = decibels.max() - config.top_db
-    np.maximum(decibels, floor, out=decibels)
-    (wide,) = np.nonzero(np.ptp(decibels, axis=0) > FLOAT32_RANGE_DB * config.mel_exponent)
-    if wide.size:
-        decibels[:, wide] = np.maximum(_mel_decibels(frames[wide], config, np.float64), floor)
-    return decibels
-
-
-class _ForwardSound(soundfile.SoundFile):
-    """A sound file whose next read begins where the last one ended.
-
-    Of a seekable file `soundfile` says so after every read, by a seek to where the file already
-    is. To the MP3 decoder that is a jump like any other, and it spoils the samples that follow.
-    """
-
-    def __init__(self, local: str, path: str) -> None:
-        super().__init__(local)
-        self.path = path
-
-    def seekable(self) -> bool:
-        return False
-
-
-@dataclasses.dataclass(frozen=True)
-class LocalFile:
-    """An audio file on a local disk.
-
-    Attributes
-    ----------
-    path
-        What the user calls it.
-    local
-        The file itself, or the copy of a remote one.
-    """
-
-    path: str
-    local: str
-
-    @contextlib.contextmanager
-    def opened(self) -> Iterator[_ForwardSound]:
-        """Open it to be decoded from the first sample on."""
-        # Raw audio says nothing of its rate, and libsndfile takes names in UTF-8 alone.
-        if self.path.lower().endswith(".raw") or not is_utf8(self.path):
-            raise AudioError("not audio", f"{self.path!a}: raw audio, or a name that is not UTF-8")
-        try:
-            # By its name: an MP3 with tags of two kinds is known by its suffix alone.
-            sound = _ForwardSound(self.local, self.path)
-        except soundfile.LibsndfileError as error:
-            raise _refusal(self, error) from error
-        with sound:
-            # What has no header becomes noise if its suffix is .au, .snd, .vox or .gsm.
-            if sound.format == "RAW":
-                raise _refusal(self)
-            yield sound
-
-
-@contextlib.contextmanager
-def fetched(path: str | os.PathLike[str]) -> Iterator[LocalFile]:
-    """Have a file on a local disk, for as long as it is read."""
-    name = os.fspath(path)
-    # libsndfile would end the name there, and open another file.
-    if "\0" in name:
-        raise AudioError("missing", f"{name!a}: no such file")
-    if "://" not in name:
-        yield LocalFile(name, name)
-        return
-    # A suffix that means something is short; others may be longer than a disk takes.
-    with tempfile.NamedTemporaryFile(suffix=PurePosixPath(name).suffix[:16]) as copy:
-        # Whole, before it is opened: what fails while libsndfile reads looks like the file's end.
-        try:
-            with epath.Path(name).open("rb") as remote:
-                shutil.copyfileobj(remote, copy)
-        except FileNotFoundError as error:
-            raise AudioError("missing", f"{name}: no such file") from error
-        except (PermissionError, IsADirectoryError) as error:
-            raise AudioError("unreadable", f"{name}: {error.strerror or error}") from error
-        copy.flush()
-        yield LocalFile(name, copy.name)
-
-
-def is_utf8(name: str) -> bool:
-    """Whether a file's name is text, and not bytes that Python had to escape."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _refusal(file: LocalFile, error: soundfile.LibsndfileError | None = None) -> AudioError:
-    """Why a file did not open."""
-    try:
-        status = Path(file.local).stat()
-    except OSError:
-        return AudioError("missing", f"{file.path}: no such file")
-    if error is not None and error.code == 2:  # SF_ERR_SYSTEM
-        return AudioError("unreadable", f"{file.path}: the system does not let it be read")
-    if stat.S_ISREG(status.st_mode) and not status.st_size:
-        return AudioError("empty file", f"{file.path}: no bytes")
-    return AudioError("not audio", f"{file.path}: no audio format that libsndfile knows")
-
-
 def _read_centre(file: LocalFile, config: MelConfig) -> Stretch:
     """The clip of a file."""
     with file.opened() as sound:
@@ -294,7 +127,7 @@ def _read_centre(file: LocalFile, config: MelConfig) -> Stretch:
     return clip
 
 
-def _windows(sound: _ForwardSound, config: MelConfig, hop: int) -> Iterator[Stretch]:
+def _windows(sound: ForwardSound, config: MelConfig, hop: int) -> Iterator[Stretch]:
     """All of a file, in windows `hop` samples apart."""
     size = config.clip_samples
     # `kept` ends with what was decoded last and begins at sample `offset` of the file.
@@ -332,7 +165,7 @@ def _peak(stretch: Stretch, config: MelConfig, path: str) -> float:
     return peak
 
 
-def _read_mono(sound: _ForwardSound, frames: int) -> Float32[np.ndarray, "samples"]:
+def _read_mono(sound: ForwardSound, frames: int) -> Float32[np.ndarray, "samples"]:
     """The next so many samples, channels averaged; fewer where the file ends or breaks off."""
     mono = np.empty(frames, np.float32)
     channels = np.empty((READ_FRAMES, sound.channels), np.float32)
@@ -376,7 +209,7 @@ def _resampled_length(frames: int, rate: int, config: MelConfig) -> int:
     return math.ceil(frames * (config.sample_rate / rate))
 
 
-def _decode_centre(sound: _ForwardSound, config: MelConfig) -> Stretch | None:
+def _decode_centre(sound: ForwardSound, config: MelConfig) -> Stretch | None:
     """The clip, or None if the file must be read from the first sample to the last to know it."""
     rate = sound.samplerate
     margin = math.ceil(FILTER_SECONDS * rate)
@@ -411,7 +244,7 @@ def _decode_centre(sound: _ForwardSound, config: MelConfig) -> Stretch | None:
     return _centre(resampled, start * config.sample_rate // rate, length, config)
 
 
-def _count_frames(sound: _ForwardSound) -> int | None:
+def _count_frames(sound: ForwardSound) -> int | None:
     """How many frames decode, or None if a look at the end of the file does not tell."""
     # Where an MP3 does not say, libsndfile takes the number from the file's size and bit rate: up
     # to 0.5 % too many at 44.1 kHz, where frames differ by a byte. And a jump into the last block
@@ -426,7 +259,7 @@ def _count_frames(sound: _ForwardSound) -> int | None:
 
 
 def _resampled_chunks(
-    sound: _ForwardSound, config: MelConfig
+    sound: ForwardSound, config: MelConfig
 ) -> Iterator[Float32[np.ndarray, "samples"]]:
     """All of a file from first to last sample, piece by piece."""
     rate = sound.samplerate
@@ -458,37 +291,3 @@ def _centre(
     clip = np.zeros(size, np.float32)
     clip[before : before + len(middle)] = middle
     return Stretch((first - before) / config.sample_rate, clip)
-
-
-@functools.lru_cache(maxsize=8)
-def _mel_filters(config: MelConfig) -> scipy.sparse.csr_array:
-    """The filter bank, ``n_mels`` by ``1 + n_fft // 2`` bins."""
-    # Over a second to import, most of it numba.
-    from librosa.filters import mel
-
-    # At most two filters overlap at a bin, so nearly all weights are zero.
-    return scipy.sparse.csr_array(
-        mel(sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.n_mels)
-    )
-
-
-def _mel_decibels(
-    frames: Float32[np.ndarray, "frames n_fft"], config: MelConfig, dtype: type[np.floating]
-) -> Float32[np.ndarray, "mel frames"]:
-    """Mel spectra in dB, no floor but `amin`; `dtype` is that of the FFT."""
-    filters = _mel_filters(config)
-    window = np.hanning(config.n_fft + 1)[:-1].astype(dtype)
-    decibels = np.empty((config.n_mels, len(frames)), np.float32)
-    for start in range(0, len(frames), BLOCK_FRAMES):
-        block = slice(start, start + BLOCK_FRAMES)
-        # scipy's FFT, unlike NumPy's, takes several transforms at once and computes in float32.
-        spectra = scipy.fft.rfft(frames[block] * window)
-        power = np.square(spectra.real)
-        power += np.square(spectra.imag)
-        decibels[:, block] = filters @ power.T
-    if config.mel_exponent != 1:
-        decibels **= config.mel_exponent
-    np.maximum(decibels, config.amin, out=decibels)
-    np.log10(decibels, out=decibels)
-    decibels *= 10
-    return decibels

@@ -32,7 +32,8 @@ from etils import epath
 from jaxtyping import Float
 from tensorflow_datasets.core import dataset_builder, example_serializer
 
-from crnn_jax.audio import decode as audio
+from crnn_jax.audio.files import AudioError
+from crnn_jax.audio.log_mel import log_mel
 from crnn_jax.config import DataConfig, MelConfig
 from crnn_jax.data.description import (
     DESCRIPTION,
@@ -177,7 +178,7 @@ def _write_records(task: ShardTask, path: epath.Path) -> ShardResult:
     for track in task.tracks:
         try:
             clip = task.read(track)
-        except audio.AudioError as error:
+        except AudioError as error:
             rejected.append(
                 Rejected(task.split, track.track_id, track.source, error.reason, str(error))
             )
@@ -185,7 +186,7 @@ def _write_records(task: ShardTask, path: epath.Path) -> ShardResult:
         tags = np.zeros(task.n_tags, np.uint8)
         tags[list(track.tags)] = 1
         example = {
-            "log_mel": audio.log_mel(clip, task.mel).astype(np.float16),
+            "log_mel": log_mel(clip, task.mel).astype(np.float16),
             "tags": tags,
             "track_id": track.track_id,
         }
@@ -226,7 +227,7 @@ def _usable_by_now(task: ShardTask, finished: ShardResult) -> bool:
         if track.track_id in rejected:
             try:
                 task.read(track)
-            except audio.AudioError:
+            except AudioError:
                 continue
             return True
     return False
@@ -352,7 +353,7 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
 
         Raises
         ------
-        crnn_jax.audio.decode.AudioError
+        crnn_jax.audio.files.AudioError
             If it cannot be used.
         """
 
@@ -493,7 +494,7 @@ class _Reader:
     def __call__(self, track: Track) -> Float[np.ndarray, "samples"]:
         try:
             return self.builder.read_track(self.config, track)
-        except audio.AudioError as error:
+        except AudioError as error:
             root = self.config.manual_dir
             if error.reason == "missing" and root is not None and not epath.Path(root).exists():
                 raise UserError(

@@ -9,7 +9,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import Float
 
-from crnn_jax.audio import decode as audio
+from crnn_jax.audio.decode import read_clip
 from crnn_jax.config import DataConfig
 from crnn_jax.data.builder import RecordsBuilder, Track
 from crnn_jax.errors import UserError
@@ -39,7 +39,7 @@ class PublishedCollection(RecordsBuilder, skip_registration=True):  # type: igno
 
     @classmethod
     def read_track(cls, config: DataConfig, track: Track) -> Float[np.ndarray, "samples"]:
-        return audio.read_clip(cls.audio_path(config, track), config.mel)
+        return read_clip(cls.audio_path(config, track), config.mel)
 
     def check_audio(self) -> None:
         tracks = [track for split in self._collection.splits.values() for track in split]

@@ -23,7 +23,9 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Float32, PyTree
 
-from crnn_jax.audio.decode import AudioError, fetched, log_mel, read_windows
+from crnn_jax.audio.decode import read_windows
+from crnn_jax.audio.files import AudioError, fetched
+from crnn_jax.audio.log_mel import log_mel
 from crnn_jax.config import SHORTEST_FRAMES, MelConfig, ModelConfig
 from crnn_jax.errors import ARRAY_ERRORS, UserError
 from crnn_jax.files import write_file

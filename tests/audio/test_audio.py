@@ -16,7 +16,9 @@ from etils import epath
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crnn_jax.audio.decode import AudioError, log_mel, read_clip, read_windows
+from crnn_jax.audio.decode import read_clip, read_windows
+from crnn_jax.audio.files import AudioError
+from crnn_jax.audio.log_mel import log_mel
 from crnn_jax.config import MelConfig
 
 # librosa.load imports audioread, which imports what Python 3.13 does without.

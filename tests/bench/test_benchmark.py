@@ -177,7 +177,8 @@ def test_against_torch():
 def test_twins_pool_as_many_frames(arch, frames):
     """Also where ours is padded: the twin would else do less."""
     import torch
-    from crnn_jax.torch_networks import build
+
+    from crnn_jax.bench.torch_twins import build
 
     widths = tuple(2 for _ in ARCHITECTURES[arch].base_widths)
     network = build_network(ModelConfig(arch, widths))

@@ -16,7 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from crnn_jax.audio.decode import AudioError, log_mel, read_clip
+from crnn_jax.audio.decode import read_clip
+from crnn_jax.audio.files import AudioError
+from crnn_jax.audio.log_mel import log_mel
 from crnn_jax.config import MelConfig, ModelConfig, TrainConfig
 from crnn_jax.errors import UserError
 from crnn_jax.figures.tag_scores import spectrogram

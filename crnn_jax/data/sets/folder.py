@@ -13,7 +13,8 @@ import numpy as np
 from etils import epath
 from jaxtyping import Float
 
-from crnn_jax.audio import decode as audio
+from crnn_jax.audio.decode import read_clip
+from crnn_jax.audio.files import is_utf8
 from crnn_jax.config import DataConfig
 from crnn_jax.data.builder import Collection, RecordsBuilder, Track
 from crnn_jax.data.description import SPLITS
@@ -88,7 +89,7 @@ class Folder(RecordsBuilder):
 
     @staticmethod
     def read_track(config: DataConfig, track: Track) -> Float[np.ndarray, "samples"]:
-        return audio.read_clip(track.source, config.mel)
+        return read_clip(track.source, config.mel)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +176,7 @@ def _rows_of_tree(root: epath.Path) -> list[_Row]:
 
 def _check_name(folder: epath.Path) -> None:
     """Refuse what cannot become the name of a set or of a tag, nor can what is in it be opened."""
-    if not audio.is_utf8(os.fspath(folder)):
+    if not is_utf8(os.fspath(folder)):
         raise UserError(f"--manual-dir: {os.fspath(folder)!a} is not a name in UTF-8; rename it")
 
 
