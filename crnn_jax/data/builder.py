@@ -10,31 +10,23 @@ interrupted.
 """
 
 import abc
-import concurrent.futures
-import concurrent.futures.process
 import contextlib
 import dataclasses
 import hashlib
-import json
-import multiprocessing
 import os
-import signal
-import tempfile
-import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from array_record.python.array_record_module import ArrayRecordWriter
 from etils import epath
 from jaxtyping import Float
-from tensorflow_datasets.core import dataset_builder, example_serializer
+from tensorflow_datasets.core import dataset_builder
 
 from crnn_jax.audio.files import AudioError
-from crnn_jax.audio.log_mel import log_mel
 from crnn_jax.config import DataConfig, MelConfig
+from crnn_jax.data.collection import Collection, Track, digest_of
 from crnn_jax.data.description import (
     DESCRIPTION,
     FILE_FORMAT,
@@ -43,10 +35,11 @@ from crnn_jax.data.description import (
     is_whole,
     read_description,
 )
-from crnn_jax.errors import DISK_ERRORS, UserError
-from crnn_jax.files import put_in_place, write_file
+from crnn_jax.data.engines.local import local_engine
+from crnn_jax.data.shards import Engine, Rejected, ShardResult, ShardTask, result_path
+from crnn_jax.errors import UserError
+from crnn_jax.files import put_in_place
 from crnn_jax.locks import lock, on_disk
-from crnn_jax.signals import end_with_parent
 from crnn_jax.user_text import csv_text
 
 # Tracks of one shard. A shard is what an interruption can lose and what a process takes at a
@@ -57,220 +50,6 @@ SMALLEST_SHARD = 8
 SHARDS_OF_A_SMALL_SET = 32
 # Of the staging folder: what becomes the set's folder. Results of single shards are beside it.
 RECORDS = "records"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Track:
-    """One clip to be: its name, where it comes from, and its tags as column numbers."""
-
-    track_id: str
-    source: str
-    tags: tuple[int, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Collection:
-    """All that preparation must know of a collection.
-
-    Attributes
-    ----------
-    tag_names, tag_categories
-        The columns, and what each is about (genre, mood, instrument, era, …).
-    splits
-        Tracks of each split, in the order in which they are stored.
-    """
-
-    tag_names: tuple[str, ...]
-    tag_categories: tuple[str, ...]
-    splits: Mapping[str, Sequence[Track]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Rejected:
-    """A file that could not be used, and why: a row of ``rejected.csv``."""
-
-    split: str
-    track_id: str
-    path: str
-    reason: str
-    message: str
-
-
-@dataclasses.dataclass(frozen=True)
-class ShardTask:
-    """A shard to be made: all that a process, on this machine or another, must be told."""
-
-    read: Callable[[Track], Float[np.ndarray, "samples"]]
-    mel: MelConfig
-    n_tags: int
-    split: str
-    tracks: tuple[Track, ...]
-    path: str
-
-
-@dataclasses.dataclass(frozen=True)
-class ShardResult:
-    """What is known of a finished shard."""
-
-    split: str
-    path: str
-    n_examples: int
-    n_bytes: int
-    tag_counts: tuple[int, ...]
-    rejected: tuple[Rejected, ...]
-
-
-# Makes all shards of the tasks and gives their results as they come, in any order.
-Engine = Callable[[Sequence[ShardTask]], Iterator[ShardResult]]
-
-
-def make_shard(task: ShardTask) -> ShardResult:
-    """Decode the tracks of a shard and write their records; unusable tracks are left out.
-
-    The record file and then its result are put in place when they are complete and on the disk, so
-    a shard with a result is whole. A shard that is there already is not made again.
-    """
-    path = epath.Path(task.path)
-    finished = finished_shard(path)
-    if finished is not None and not _usable_by_now(task, finished):
-        return finished
-    # A cluster may give one shard to two machines at once: the last one replaces the same bytes.
-    temporary = _result_path(path).with_suffix(f".{uuid.uuid4().hex}.tmp")
-    try:
-        if "://" not in task.path:
-            with _disk_errors(temporary):
-                result = _write_records(task, temporary)
-        else:
-            with tempfile.TemporaryDirectory() as folder:
-                # ArrayRecord writes local files only.
-                written = epath.Path(folder) / path.name
-                with _disk_errors(written):
-                    result = _write_records(task, written)
-                written.copy(temporary)
-        put_in_place(temporary, path)
-        write_file(_result_path(path), json.dumps(dataclasses.asdict(result)).encode())
-    finally:
-        # There only if something failed.
-        temporary.unlink(missing_ok=True)
-    return result
-
-
-@contextlib.contextmanager
-def _disk_errors(path: epath.Path) -> Iterator[None]:
-    """Raise as `OSError` what ArrayRecord passes on of the disk, in the system's words alone."""
-    try:
-        yield
-    except RuntimeError as error:
-        for code in DISK_ERRORS:
-            if os.strerror(code) in str(error):
-                raise OSError(code, os.strerror(code), os.fspath(path.parent)) from error
-        raise
-
-
-def _write_records(task: ShardTask, path: epath.Path) -> ShardResult:
-    shape = features(task.mel, task.n_tags)
-    serializer = example_serializer.ExampleSerializer(shape.get_serialized_info())
-    # One record a group: the order of reading is random.
-    writer = ArrayRecordWriter(os.fspath(path), "group_size:1")
-    n_examples, n_bytes = 0, 0
-    tag_counts = np.zeros(task.n_tags, int)
-    rejected = []
-    for track in task.tracks:
-        try:
-            clip = task.read(track)
-        except AudioError as error:
-            rejected.append(
-                Rejected(task.split, track.track_id, track.source, error.reason, str(error))
-            )
-            continue
-        tags = np.zeros(task.n_tags, np.uint8)
-        tags[list(track.tags)] = 1
-        example = {
-            "log_mel": log_mel(clip, task.mel).astype(np.float16),
-            "tags": tags,
-            "track_id": track.track_id,
-        }
-        # The fields of a record are a map, whose order changes from process to process otherwise.
-        record = serializer.get_tf_example(shape.encode_example(example)).SerializeToString(
-            deterministic=True
-        )
-        writer.write(record)
-        n_examples += 1
-        n_bytes += len(record)
-        tag_counts += tags
-    writer.close()
-    counts = tuple(int(count) for count in tag_counts)
-    return ShardResult(task.split, task.path, n_examples, n_bytes, counts, tuple(rejected))
-
-
-def finished_shard(path: epath.Path) -> ShardResult | None:
-    """What is known of a shard, or None if it is not there or not whole."""
-    result_path = _result_path(path)
-    if not result_path.exists():
-        return None
-    try:
-        return _result_from_json(result_path.read_text())
-    except (ValueError, KeyError, TypeError):
-        # Of a power cut, or of a damaged disk.
-        return None
-
-
-def _result_path(shard: epath.Path) -> epath.Path:
-    """Where the result of a shard is: beside the folder that is to become the set's."""
-    return shard.parent.parent / f"{shard.stem}.json"
-
-
-def _usable_by_now(task: ShardTask, finished: ShardResult) -> bool:
-    """Whether a file that was rejected in an earlier attempt has been mended since."""
-    rejected = {row.track_id for row in finished.rejected}
-    for track in task.tracks:
-        if track.track_id in rejected:
-            try:
-                task.read(track)
-            except AudioError:
-                continue
-            return True
-    return False
-
-
-def _result_from_json(text: str) -> ShardResult:
-    values = json.loads(text)
-    values["tag_counts"] = tuple(values["tag_counts"])
-    values["rejected"] = tuple(Rejected(**rejected) for rejected in values["rejected"])
-    return ShardResult(**values)
-
-
-def local_engine(workers: int | None) -> Engine:
-    """Make shards in `workers` processes of this machine; None: one a core."""
-
-    def run(tasks: Sequence[ShardTask]) -> Iterator[ShardResult]:
-        n_workers = min(len(tasks), workers or len(os.sched_getaffinity(0)))
-        if n_workers == 1:
-            yield from map(make_shard, tasks)
-            return
-        # Not forked: the caller may hold locks of JAX's threads.
-        pool = concurrent.futures.ProcessPoolExecutor(
-            n_workers, multiprocessing.get_context("spawn"), initializer=_follow_the_parent
-        )
-        try:
-            futures = [pool.submit(make_shard, task) for task in tasks]
-            for future in concurrent.futures.as_completed(futures):
-                yield future.result()
-        except concurrent.futures.process.BrokenProcessPool as error:
-            raise UserError(
-                "prepare: a process that decodes was killed, most likely for want of memory; give "
-                "fewer --workers: the same command goes on where it was"
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    return run
-
-
-def _follow_the_parent() -> None:
-    """Leave Ctrl-C to the parent, and end when the parent is gone, however it went."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
 
 
 class _Info(tfds.core.DatasetInfo):
@@ -313,7 +92,7 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         self.engine = engine or local_engine(config.workers)
         self.report = report or (lambda done, total: None)
         self._collection: Collection = self.collection(config)
-        self.tracks_digest = _digest_of(self._collection)
+        self.tracks_digest = digest_of(self._collection)
         variant = self.variant(config, self._collection)
         super().__init__(
             data_dir=config.data_dir,
@@ -457,7 +236,7 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
                 if made.exists():
                     made.replace(records / name)
                 elif not (records / name).exists():
-                    _result_path(made).unlink()
+                    result_path(made).unlink()
                     raise UserError(
                         f"{made}: made before, but not there any more; give the command again, "
                         f"which makes it again"
@@ -522,15 +301,6 @@ def _alone(folder: epath.Path) -> Iterator[None]:
     warnings.warn(f"{folder}: another process prepares this set; waiting for it", stacklevel=2)
     with lock(path, wait=True):
         yield
-
-
-def _digest_of(collection: Collection) -> str:
-    """Tells collections apart that have other tracks, tags or splits."""
-    digest = hashlib.sha256(repr(collection.tag_names).encode())
-    for split, tracks in collection.splits.items():
-        # The audio's place is not part of it: it may be moved.
-        digest.update(repr((split, [(track.track_id, track.tags) for track in tracks])).encode())
-    return digest.hexdigest()[:12]
 
 
 def _move(records: epath.Path, folder: epath.Path) -> None:

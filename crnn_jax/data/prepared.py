@@ -25,7 +25,8 @@ from crnn_jax.registry import Registry
 from crnn_jax.user_text import csv_field
 
 if TYPE_CHECKING:
-    from crnn_jax.data.builder import Engine, RecordsBuilder
+    from crnn_jax.data.builder import RecordsBuilder
+    from crnn_jax.data.shards import Engine
 
 BUILDERS: "Registry[type[RecordsBuilder]]" = Registry(
     "data set", field="dataset", package="data.sets", attribute="BUILDER"

@@ -11,7 +11,8 @@ from jaxtyping import Float
 
 from crnn_jax.audio.decode import read_clip
 from crnn_jax.config import DataConfig
-from crnn_jax.data.builder import RecordsBuilder, Track
+from crnn_jax.data.builder import RecordsBuilder
+from crnn_jax.data.collection import Track
 from crnn_jax.errors import UserError
 
 # Where the folder is the right one, not all of this many files are missing.

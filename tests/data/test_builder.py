@@ -19,15 +19,9 @@ import soundfile
 from etils import epath
 
 from crnn_jax.config import DataConfig, MelConfig
-from crnn_jax.data.builder import (
-    RECORDS,
-    Rejected,
-    finished_shard,
-    lock_of,
-    make_shard,
-    write_rejected,
-)
+from crnn_jax.data.builder import RECORDS, lock_of, write_rejected
 from crnn_jax.data.prepared import BUILDERS, open_set, prepare
+from crnn_jax.data.shards import Rejected, finished_shard, make_shard
 from crnn_jax.errors import UserError
 from crnn_jax.locks import lock
 

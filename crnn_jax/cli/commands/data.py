@@ -12,8 +12,8 @@ from crnn_jax.signals import sigterm_raises
 from crnn_jax.user_text import printable
 
 if TYPE_CHECKING:
-    from crnn_jax.data.builder import Engine
     from crnn_jax.data.prepared import PreparedSet
+    from crnn_jax.data.shards import Engine
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from etils import epath
 
-from crnn_jax.data.builder import Engine, ShardResult, ShardTask, finished_shard, make_shard
+from crnn_jax.data.shards import Engine, ShardResult, ShardTask, finished_shard, make_shard
 from crnn_jax.errors import UserError
 
 

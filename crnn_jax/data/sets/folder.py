@@ -16,7 +16,8 @@ from jaxtyping import Float
 from crnn_jax.audio.decode import read_clip
 from crnn_jax.audio.files import is_utf8
 from crnn_jax.config import DataConfig
-from crnn_jax.data.builder import Collection, RecordsBuilder, Track
+from crnn_jax.data.builder import RecordsBuilder
+from crnn_jax.data.collection import Collection, Track
 from crnn_jax.data.description import SPLITS
 from crnn_jax.errors import UserError
 from crnn_jax.locks import on_disk

@@ -3,7 +3,7 @@
 from etils import epath
 
 from crnn_jax.config import DataConfig
-from crnn_jax.data.builder import Collection, Track
+from crnn_jax.data.collection import Collection, Track
 from crnn_jax.data.published import PublishedCollection, find_folder, read_rows
 from crnn_jax.errors import UserError
 

@@ -4,7 +4,8 @@ import numpy as np
 from jaxtyping import Float
 
 from crnn_jax.config import DataConfig
-from crnn_jax.data.builder import Collection, RecordsBuilder, Track
+from crnn_jax.data.builder import RecordsBuilder
+from crnn_jax.data.collection import Collection, Track
 from crnn_jax.data.synthesis import TAGS, draw_tags, render_clip
 from crnn_jax.errors import UserError
 

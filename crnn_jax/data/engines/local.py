@@ -1,0 +1,45 @@
+"""Shards made by processes of this machine."""
+
+import concurrent.futures
+import concurrent.futures.process
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Sequence
+
+from crnn_jax.data.shards import Engine, ShardResult, ShardTask, make_shard
+from crnn_jax.errors import UserError
+from crnn_jax.signals import end_with_parent
+
+
+def local_engine(workers: int | None) -> Engine:
+    """Make shards in `workers` processes of this machine; None: one a core."""
+
+    def run(tasks: Sequence[ShardTask]) -> Iterator[ShardResult]:
+        n_workers = min(len(tasks), workers or len(os.sched_getaffinity(0)))
+        if n_workers == 1:
+            yield from map(make_shard, tasks)
+            return
+        # Not forked: the caller may hold locks of JAX's threads.
+        pool = concurrent.futures.ProcessPoolExecutor(
+            n_workers, multiprocessing.get_context("spawn"), initializer=_follow_the_parent
+        )
+        try:
+            futures = [pool.submit(make_shard, task) for task in tasks]
+            for future in concurrent.futures.as_completed(futures):
+                yield future.result()
+        except concurrent.futures.process.BrokenProcessPool as error:
+            raise UserError(
+                "prepare: a process that decodes was killed, most likely for want of memory; give "
+                "fewer --workers: the same command goes on where it was"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    return run
+
+
+def _follow_the_parent() -> None:
+    """Leave Ctrl-C to the parent, and end when the parent is gone, however it went."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
