@@ -123,7 +123,7 @@ def spectrogram(tagged: "TaggedFile", mel: MelConfig) -> Float[np.ndarray, "mel 
     the whole file.
     """
     # Imported here so that no figure needs JAX before it is drawn.
-    from crnn_jax.tagging.tagger import file_windows
+    from crnn_jax.tagging.windows import file_windows
 
     seconds_per_frame = mel.hop_length / mel.sample_rate
     spare = tagged.start_s[-1] - tagged.start_s[0]

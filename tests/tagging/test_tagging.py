@@ -26,7 +26,8 @@ from crnn_jax.models import build
 from crnn_jax.study import runs
 from crnn_jax.study.schema import DataDescription, RunConfig
 from crnn_jax.tagging import tagger as tagging
-from crnn_jax.tagging.tagger import BadFile, TaggedFile, file_windows, load_tagger, tag_files
+from crnn_jax.tagging.tagger import BadFile, TaggedFile, load_tagger, tag_files
+from crnn_jax.tagging.windows import file_windows
 from crnn_jax.train.checkpoints import OrbaxCheckpoints
 from tests.audio.test_audio import with_two_tags
 from tests.conftest import SHARED
