@@ -7,7 +7,7 @@ from etils import epath
 from crnn_jax.evaluation import evaluate_run, load_run
 from tests.commands import CELL, finish, history, numbers
 
-# Two scores that are equal but for rounding may change places: a few pairs of some 20 tags' 8 to 60.
+# Scores that are equal but for rounding may change places: a few pairs of the 8 to 60 of a tag.
 FEW_PAIRS = 0.01
 
 EIGHT = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}

@@ -155,7 +155,7 @@ class ConvolutionBlock(nn.Module):
         variables = norm.variables_of(self.features)
         window = (min(self.pool[0], x.shape[1]), min(self.pool[1], x.shape[2]))
         sign = jnp.where(variables.scale < 0, -1.0, 1.0)
-        # An array is made for its shape alone while initialising; XLA's way is traced 20 times sooner.
+        # While initialising, an array's shape alone is of use; XLA's way is traced much sooner.
         convolve = ops.plain if self.is_initializing() else ops.convolution_max_pool
         maxima, mean, variance = convolve(x, kernel * sign, window)
         if train:
