@@ -104,7 +104,7 @@ def test_a_finished_cell_is_not_run_again(small_sweep, small_set, copied):
 
 
 def test_a_failed_cell_is_recorded_and_the_others_go_on(small_set, copied):
-    for name in CELLS:
+    for name in CELLS[:2]:
         (copied / name / "result.json").unlink()
         (copied / name / "checkpoints").rmtree()
     broken = copied / CELLS[0]
@@ -113,7 +113,7 @@ def test_a_failed_cell_is_recorded_and_the_others_go_on(small_set, copied):
     log = Log()
     assert [cell.name for cell in sweep(STUDY, small_set, copied, on_event=log)] == CELLS[:1]
     assert list(log.failed) == CELLS[:1]
-    assert list(log.finished) == CELLS[1:]
+    assert list(log.finished) == CELLS[1:2]
     record = json.loads((broken / "failed.json").read_text())
     assert record["error"] == log.failed[CELLS[0]]
     assert "Traceback" in record["traceback"]

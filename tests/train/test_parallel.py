@@ -11,6 +11,7 @@ from crnn_jax.errors import UserError
 from tests.commands import Commands, finish, free_port
 
 
+@pytest.mark.cluster
 def test_what_is_compiled_is_kept_and_repaired(small_set, tmp_path):
     caches = tmp_path / "caches"
     commands = Commands(small_set.path, caches)
