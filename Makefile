@@ -1,7 +1,7 @@
 # The two commands of the README are `make sweep` and `make test`; both install into .venv first.
 PYTHON ?= python3
 VENV ?= .venv
-# What `make test` runs; all, if not given.
+# The tests that `make test` runs; all if empty.
 TESTS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
@@ -14,7 +14,7 @@ sweep: $(VENV)/installed
 test: $(VENV)/installed-test
 	$(BIN)/pytest --numprocesses auto --dist loadfile $(TESTS)
 
-# Several processes, killed and started again; real clusters of Ray and Beam.
+# Several processes that are killed and restarted; real clusters of Ray and Beam.
 test-cluster: $(VENV)/installed-cluster
 	$(BIN)/pytest -m cluster
 

@@ -24,7 +24,7 @@ __all__ = [
     "sweep",
     "train",
 ]
-# Where each name lives: imported when it is asked for, so that `import crnn_jax` is quick.
+# Module of each name, imported on first access so that `import crnn_jax` is fast.
 _HOMES = {
     "crnn_jax.api": ("Run", "load_run", "read_results", "sweep", "train"),
     "crnn_jax.config": (

@@ -1,4 +1,4 @@
-"""What `import crnn_jax` offers: studies, trained networks and data sets, from Python.
+"""The Python interface of `crnn_jax`: studies, trained networks and data sets.
 
 The command line calls these functions and prints what they return.
 """
@@ -48,7 +48,7 @@ class Run:
     path
         The folder.
     config
-        What the network is, and how it was trained.
+        The network's configuration, and how it was trained.
     """
 
     def __init__(self, network: TrainedNetwork):
@@ -58,23 +58,23 @@ class Run:
 
     @property
     def tag_names(self) -> tuple[str, ...]:
-        """The network's outputs."""
+        """The tags that the network scores, in the order of its outputs."""
         return self.config.data.tag_names
 
     @property
     def result(self) -> RunResult | None:
-        """What was measured; None for imported weights and for a run that is not finished."""
+        """The run's measurements; None for imported weights and for an unfinished run."""
         return runs.read_result(self.path)
 
     def predict(
         self, log_mel: Float[np.ndarray, "clips mel frames"]
     ) -> Float32[np.ndarray, "clips tags"]:
-        """Scores of log-mels, each between 0 and 1 (sigmoid outputs).
+        """Return scores of log-mels, each between 0 and 1 (sigmoid outputs).
 
         Parameters
         ----------
         log_mel
-            In dB, as `crnn_jax.audio` computes them for ``config.data.mel``; 96 frames or more.
+            In dB, as `crnn_jax.audio` computes them for ``config.data.mel``; at least 96 frames.
         """
         from crnn_jax.tagging.tagger import score_log_mels
 
@@ -86,27 +86,27 @@ class Run:
         *,
         hop_seconds: float | None = None,
     ) -> "Iterator[TaggedFile | BadFile]":
-        """Tag audio files of any length, while they are read (`crnn_jax.tagging.tagger`).
+        """Tag audio files of any length as they are read (`crnn_jax.tagging.tagger`).
 
         Parameters
         ----------
         files
             Audio files, or ``.npy`` files of a log-mel.
         hop_seconds
-            From the start of a long file's window to the start of the next, in s; None: windows
-            do not overlap.
+            Time between the starts of successive windows of a long file, in s; None: windows do
+            not overlap.
         """
         from crnn_jax.tagging.tagger import tag_files
 
         return tag_files(self.tagger, files, hop_seconds=hop_seconds)
 
     def evaluate(self, split: str = "test", dataset: str | None = None) -> Evaluation:
-        """Score the network on a split of a prepared set; None: of the one it was trained on."""
+        """Score the network on a split of a prepared set, by default the one it was trained on."""
         return evaluate(self._network, split, dataset)
 
     @functools.cached_property
     def tagger(self) -> "Tagger":
-        """The network on all devices."""
+        """The network, replicated on all devices."""
         from crnn_jax.tagging.tagger import make_tagger
 
         return make_tagger(self._network)
@@ -114,14 +114,14 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class SweepSummary:
-    """What a sweep has done.
+    """Outcome of a sweep.
 
     Attributes
     ----------
     out
-        Its folder.
+        The sweep's folder.
     cells, failed
-        All cells of the study, and those that failed now (see their ``failed.json``).
+        All cells of the study, and those that failed in this call (see their ``failed.json``).
     is_first
         Whether this is the first of several processes that train each cell together.
     """
@@ -132,7 +132,7 @@ class SweepSummary:
     is_first: bool = True
 
     def results(self) -> "pd.DataFrame":
-        """The folder's results, one row per finished cell."""
+        """Read the folder's results, one row per finished cell."""
         return read_results(self.out)
 
 
@@ -142,13 +142,13 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     Raises
     ------
     UserError
-        If the folder is not a run's, or has no checkpoint yet.
+        If the folder is not a run's folder, or has no checkpoint yet.
     """
     return Run(load_network(epath.Path(path)))
 
 
 def read_results(folder: str | os.PathLike[str]) -> "pd.DataFrame":
-    """A sweep's ``results.csv``, one row per finished cell.
+    """Read a sweep's ``results.csv``, one row per finished cell.
 
     The columns are fields of `crnn_jax.study.schema.RunResult`; times are in s.
     """
@@ -170,27 +170,27 @@ def train(
     runtime: RuntimeConfig = RuntimeConfig(),
     on_event: OnSweepEvent = ignore,
 ) -> Run:
-    """Train one network with so many parameters, or continue with it, and read it back.
+    """Train one network of a given size, or resume its training, and read it back.
 
     Parameters
     ----------
     arch, target, rule
         Architecture, trainable parameters, and how the widths are scaled.
     out
-        Where the run's folder goes; a finished one is read, not trained again.
+        Parent of the run's folder; a finished run is read, not trained again.
     data
-        A data set, prepared if it is not there yet.
+        A data set, prepared if it does not exist yet.
     seed
-        Of parameters, dropout and the order of the examples.
+        Seed of parameters, dropout and the order of the examples.
     network, train, runtime
-        Options of the network, of training, and of what no number depends on.
+        Options of the network, of training, and of the execution; no number depends on the last.
     on_event
         Called with each `crnn_jax.study.events.SweepEvent`.
 
     Raises
     ------
     UserError
-        As `sweep`, or if the run failed; then ``failed.json`` says why.
+        As in `sweep`, or if the run failed; ``failed.json`` then gives the reason.
     """
     config = SweepConfig(
         archs=(arch,),
@@ -228,34 +228,34 @@ def sweep(
     out
         Folder of the results: a run per cell, ``results.csv`` and ``per_tag.csv``.
     data
-        What is learned from; None: ``config.data``, prepared if it is not there yet.
+        The data set; None: ``config.data``, prepared if it does not exist yet.
     cluster
         Where the cells are trained.
     on_event
         Called with each `crnn_jax.study.events.SweepEvent`.
     on_prepare
-        Called with the number of tracks prepared so far and of all.
+        Called with the numbers of tracks prepared so far and in total.
 
     Raises
     ------
     UserError
-        If anything in the configuration or the data is wrong, before a cell is trained.
+        If anything in the configuration or the data is wrong, before any cell is trained.
     """
     if cluster.executor == "ray":
         import jax
 
-        # This process only hands out cells: GPUs are for the tasks.
+        # This process only distributes cells: the GPUs are for the tasks.
         jax.config.update("jax_platforms", "cpu")
     is_first = _join_processes(cluster)
     cells = list_cells(config)
     if data is None:
         check_local(config.data)
         if config.data.dataset in BUILDERS:
-            # Before any music is decoded: a size that cannot be reached is an error at once.
+            # A size that cannot be reached is reported before any music is decoded.
             for cell in cells:
                 check_reachable(cell.arch, cell.rule, cell.target, n_mels=config.data.mel.n_mels)
         if cluster.several_processes:
-            # They would prepare a data set over each other: theirs is there before.
+            # They would overwrite each other's data set: it must be prepared beforehand.
             data = open_set(config.data.dataset)
         else:
             data = prepare(config.data, report=on_prepare)
@@ -272,20 +272,20 @@ def sweep(
 
 
 def check_local(config: DataConfig) -> None:
-    """Refuse a data set that is not on a local disk, before it is made: it could not be read."""
+    """Reject a data set that is not on a local disk, before preparing what could not be read."""
     name = "data_dir" if config.dataset in BUILDERS else "dataset"
     value = getattr(config, name)
     if not on_disk(value):
         raise UserError(
             "records are read from a local disk only; prepare the set there, or copy its folder "
-            "to one and give the copy as the dataset",
+            "there and give the copy as the dataset",
             field=name,
             value=value,
         )
 
 
 def _join_processes(cluster: ClusterConfig) -> bool:
-    """Join the other processes, if there are any; whether this one is the first."""
+    """Join the other processes, if any, and return whether this one is the first."""
     if not cluster.several_processes:
         return True
     import jax

@@ -1,7 +1,7 @@
-"""Every default of the project, once, with its reason.
+"""All defaults of the project, each defined once, with its reason.
 
-The classes are frozen and made of plain values, so that a configuration can be hashed (a static
-argument of ``jax.jit``), compared, and written to JSON and read back without loss.
+The classes are frozen and made of plain values, so that a configuration can be hashed (as a
+static argument of ``jax.jit``), compared, and written to JSON and read back without loss.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from crnn_jax.errors import UserError
 from crnn_jax.registry import module_names
 
-# Files of crnn_jax.models that are no architecture.
+# Modules of crnn_jax.models that are not architectures.
 NOT_ARCHITECTURES = ("blocks", "budget")
 ARCHITECTURES = module_names("models", without=NOT_ARCHITECTURES)
 if TYPE_CHECKING:
@@ -25,39 +25,39 @@ JamendoSubset = Literal["top50tags", "genre", "instrument", "mood"]
 # Choi et al. (2017), section 3: the five sizes that are compared.
 PAPER_TARGETS = (100_000, 250_000, 500_000, 1_000_000, 3_000_000)
 RULES: tuple[Rule, ...] = ("uniform", "sqrt")
-# Of its clips of 29.12 s: the length for which it gives the networks' geometry.
+# Frames of the paper's 29.12 s clips, the length for which it specifies the networks' geometry.
 PAPER_FRAMES = 1366
-# Raised when the same configuration begins to give other numbers, so that results are not mixed:
-# 2 pads clips of other lengths than the paper's so that every frame counts.
+# Incremented when the same configuration starts to give different numbers, so that results are not
+# mixed. 2: clips of lengths other than the paper's are padded so that every frame counts.
 NUMERICS = 2
-# Fewest frames of an input: every architecture has one left after its poolings.
+# Minimum number of input frames: every architecture has one left after its poolings.
 SHORTEST_FRAMES = 96
-# Half of what the paper lets its networks miss a target by: nearly always to be had.
+# Half of the deviation from a target that the paper allows; nearly always attainable.
 BUDGET_TOLERANCE = 0.01
-# The paper's own: where the roundings of a small network leave a gap that is wider than that.
+# The paper's own tolerance, for small networks whose rounded widths leave a wider gap.
 LARGEST_BUDGET_TOLERANCE = 0.02
 # A layer of one channel is a bottleneck, not a smaller copy of the network.
 SMALLEST_WIDTH = 2
 
 
 def check_positive(config: Any, *names: str, or_zero: bool = False, prefix: str = "") -> None:
-    """Refuse numbers that are not finite or not above 0; None is no number.
+    """Reject numbers that are not finite or not above 0; None is skipped.
 
     Parameters
     ----------
     config
         The configuration.
     names
-        Its fields that are checked.
+        Fields to check.
     or_zero
         Whether 0 is allowed.
     prefix
-        What comes before a field's name in messages, such as ``mel.``.
+        Prefix of a field's name in messages, such as ``mel.``.
 
     Raises
     ------
     UserError
-        If one is; it names the field.
+        If a number is rejected; the message names the field.
     """
     fix = "give 0 or more" if or_zero else "give a number above 0"
     for name in names:
@@ -73,23 +73,23 @@ class MelConfig:
     Attributes
     ----------
     sample_rate
-        Hz. 12 kHz keeps what matters for tags and halves the work of 22.05 kHz.
+        In Hz. 12 kHz keeps what matters for tagging and halves the cost of 22.05 kHz.
     n_fft
-        Samples of a frame (43 ms).
+        Samples per frame (43 ms).
     hop_length
-        Samples from a frame to the next (21 ms).
+        Samples between the starts of successive frames (21 ms).
     n_mels
         Mel bands, Slaney scale and norm, 0 Hz to half the sample rate.
     clip_seconds
-        Length of a clip in s. 29.12 s are 349 440 samples and 1366 frames: the
+        Length of a clip in s. 29.12 s is 349 440 samples and 1366 frames: the
         preview clips of the Million Song Dataset are a little longer than 29 s.
     mel_exponent
-        The mel *power* spectrogram is raised to this before the dB are taken. 1 is the usual
-        log-mel; the published weights were trained on 2, a square too many.
+        Exponent applied to the mel *power* spectrogram before conversion to dB. 1 is the usual
+        log-mel; the published weights were trained with 2, one squaring too many.
     top_db
-        Floor, in dB below the clip's maximum, as librosa's ``power_to_db``.
+        Floor, in dB below the clip's maximum, as in librosa's ``power_to_db``.
     amin
-        Smallest power that is distinguished from silence, as librosa's ``power_to_db``.
+        Smallest power that is distinguished from silence, as in librosa's ``power_to_db``.
     """
 
     sample_rate: int = 12_000
@@ -107,45 +107,43 @@ class MelConfig:
 
     @property
     def clip_samples(self) -> int:
-        """Samples of a clip."""
+        """Samples per clip."""
         return round(self.clip_seconds * self.sample_rate)
 
     @property
     def frames(self) -> int:
-        """Frames of a clip's log-mel (centred frames: one more than whole hops)."""
+        """Frames of a clip's log-mel (frames are centred: one more than whole hops)."""
         return 1 + self.clip_samples // self.hop_length
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Which data set, where it is, and how it is made if it is not there yet.
+    """Which data set to use, where it is, and how it is prepared if it does not exist yet.
 
     Attributes
     ----------
     dataset
         Name of a builder in ``crnn_jax.data.prepared.BUILDERS``, or the folder of a prepared set.
     data_dir
-        Where prepared sets are kept.
+        Where prepared sets are stored.
     manual_dir
-        The collection's own folder (or its CSV file): audio and metadata. Not for ``synthetic``.
+        The collection's own folder (or its CSV file): audio and metadata. Unused by ``synthetic``.
     max_rejected
-        Largest share of unusable files that is put up with, such as 0.1 or (on the command line)
-        10%.
+        Largest accepted fraction of unusable files, such as 0.1 or (on the command line) 10%.
     workers
-        Processes that decode; None: one a core.
+        Decoding processes; None: one per core.
     n_examples
-        Clips of the ``synthetic`` set, over all splits.
+        Clips in the ``synthetic`` set, over all splits.
     music_seed
         Seed of the ``synthetic`` set's music.
     merge_synonyms
-        Of ``magnatagatune``: count tags that mean the same as one, before the 50 most frequent
-        are taken.
+        For ``magnatagatune``: merge synonymous tags before the 50 most frequent are selected.
     jamendo_subset
-        Tags of ``jamendo``: the 50 most frequent, or those of one category.
+        For ``jamendo``: use the 50 most frequent tags, or those of one category.
     jamendo_split
-        Which of the five published splits of ``jamendo``.
+        For ``jamendo``: which of the five published splits to use.
     mel
-        The log-mel that is stored.
+        The stored log-mel.
     """
 
     dataset: str = "synthetic"
@@ -165,7 +163,7 @@ class DataConfig:
         check_positive(self, "music_seed", or_zero=True)
         if not 0 <= self.max_rejected <= 1:
             raise UserError(
-                "not a share; give 0 to 1, or 0% to 100%",
+                "not a fraction; give 0 to 1, or 0% to 100%",
                 field="max_rejected",
                 value=f"{self.max_rejected:g}",
             )
@@ -173,34 +171,34 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NetworkOptions:
-    """What a network of given widths may have one way or another.
+    """Options of a network other than its architecture and widths.
 
     Attributes
     ----------
     dropout_pool, dropout_output
-        Rates after each pooling and before the output, as in the published CRNN's code.
+        Dropout rates after each pooling and before the output, as in the published CRNN's code.
     input_norm
         Axis of the batch norm on the input: one mean and variance per mel band (``mel``), or one
-        per frame (``frames``: the published CRNN; it fixes the number of frames).
+        per frame (``frames``: as in the published CRNN; fixes the number of frames).
     gru_reset
-        Whether the GRU's reset gate acts on the recurrent product (``after``: cuDNN's, one matrix
-        product a step) or on the state before it (``before``: Cho et al. 2014; the published
-        CRNN).
+        Whether the GRU's reset gate is applied to the recurrent product (``after``: as in cuDNN,
+        one matrix product per step) or to the state before it (``before``: as in Cho et al. 2014
+        and the published CRNN).
     gru_gate
         Activation of the GRU's two gates; ``hard_sigmoid`` is clip(0.2 x + 0.5, 0, 1), as in the
         published CRNN.
     norm_momentum, norm_epsilon
-        Batch norm: weight of the old running statistics in an update, and what is added to the
-        variance. 0.9 lets the statistics follow within an epoch of a small set (the usual 0.99
-        takes several hundred steps); 1e-3 is Keras 1's, whose exact value the published scores do
-        not tell.
+        Batch norm: weight of the old running statistics in an update, and the constant added to
+        the variance. With 0.9 the statistics adapt within an epoch of a small set (the usual 0.99
+        takes several hundred steps). 1e-3 is the value of Keras 1; the published scores do not
+        determine it exactly.
     precision
-        Type of the computation; parameters, batch statistics, loss and metrics stay float32.
+        Dtype of the computation; parameters, batch statistics, loss and metrics stay float32.
     matmul_precision
-        How exactly an accelerator multiplies float32 matrices, convolutions among them:
-        ``float32``; ``tensorfloat32`` (on GPUs from Ampere on, 10 bits of mantissa; on TPUs three
-        passes of bfloat16); or ``bfloat16`` (on TPUs one pass; on GPUs as ``tensorfloat32``). JAX's
-        own default is the last one: fast, but not what float32 says. CPUs always take float32.
+        Precision of float32 matrix products and convolutions on an accelerator: ``float32``,
+        or ``tensorfloat32`` (10 bits of mantissa on Ampere and later GPUs; three bfloat16 passes
+        on TPUs), or ``bfloat16`` (one pass on TPUs; same as ``tensorfloat32`` on GPUs). JAX's own
+        default is the last one: fast, but not what float32 promises. CPUs always use float32.
     """
 
     dropout_pool: float = 0.1
@@ -232,7 +230,7 @@ class ModelConfig(NetworkOptions):
     widths
         Output channels of each layer, in the order of the base widths.
     n_tags
-        Outputs. 50 in the paper.
+        Number of outputs; 50 in the paper.
     n_mels
         Mel bands of the input.
     """
@@ -245,25 +243,25 @@ class ModelConfig(NetworkOptions):
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How one cell is trained.
+    """Training options of a cell.
 
     Attributes
     ----------
     epochs
-        At most this many passes over the training split.
+        Maximum number of passes over the training split.
     batch_size
-        Clips of one step, over all devices together.
+        Clips per step, over all devices together.
     learning_rate
         Adam's step size; 1e-3 is Adam's own default (Kingma & Ba 2015), which the paper uses.
     patience
         Training ends after this many epochs without a better validation AUC.
     max_train_seconds
-        Training ends with the step during which this much wall time has been spent on training
-        steps (compilation and evaluation not counted).
+        Training ends with the step in which the wall time spent on training steps reaches this
+        value, in s (compilation and evaluation are not counted).
     max_examples
-        Use only the first so many examples of the training split, for quick looks.
+        Use only this many examples from the start of the training split, for quick tests.
     clip_seconds
-        Use only the centre of each clip, this long, in s; None: the whole clip.
+        Use only the central part of each clip, of this length in s; None: the whole clip.
     """
 
     epochs: int = 100
@@ -281,19 +279,19 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RuntimeConfig:
-    """How a run is carried out: nothing that a number of a result depends on.
+    """How a run is executed; no number in a result depends on it.
 
     Attributes
     ----------
     read_threads
         Threads that read and decode records ahead of the training step. A second one doubles
-        the rate, to about 1,700 clips of 29 s a second; beyond that the interpreter's lock binds.
+        the rate, to about 1,700 clips of 29 s per second; beyond that the GIL is the limit.
     read_workers
-        Processes that read ahead instead, for very fast accelerators; 0: threads only. Evaluations
-        are read by threads.
+        Processes that read ahead instead, for very fast accelerators; 0: threads only. Evaluation
+        always uses threads.
     checkpoint_seconds
-        A snapshot is written when the last one is this old, in s: what a killed run loses at
-        most. Writing takes about 0.1 s of that.
+        A snapshot is written when the last one is this old, in s: the most that a killed run
+        loses. Writing one takes about 0.1 s.
     """
 
     read_threads: int = 2
@@ -307,7 +305,7 @@ class RuntimeConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SweepConfig:
-    """A study: the grid of its cells, and what they have in common.
+    """A study: the grid of its cells, and the settings they share.
 
     Attributes
     ----------
@@ -316,22 +314,22 @@ class SweepConfig:
     targets
         Sizes of the grid, in trainable parameters.
     rules
-        Rules of the grid: how widths are scaled.
+        Width-scaling rules of the grid.
     seeds
         Seeds of the grid.
     extra_cells
-        Cells beside the grid, as (arch, target, rule, seed).
+        Cells in addition to the grid, as (arch, target, rule, seed).
     data
-        What is learned from.
+        The data set.
     network
         Options of every network.
     train
-        How every cell is trained.
+        Training options of every cell.
     runtime
-        How the study is carried out.
+        How the study is executed.
     """
 
-    # The three that the paper compares in all of its experiments.
+    # The three that the paper compares in all its experiments.
     archs: tuple[Architecture, ...] = ("conv1d", "conv2d", "crnn")
     targets: tuple[int, ...] = PAPER_TARGETS
     rules: tuple[Rule, ...] = ("uniform",)
@@ -345,7 +343,7 @@ class SweepConfig:
 
 @dataclasses.dataclass(frozen=True)
 class BenchmarkConfig:
-    """What is timed, and how often.
+    """What to time, and how often.
 
     Attributes
     ----------
@@ -356,15 +354,15 @@ class BenchmarkConfig:
     rule
         How the widths are scaled.
     batch
-        Clips of a step.
+        Clips per step.
     clip_seconds
         Length of a clip, in s.
     precision
-        Type of the computation.
+        Dtype of the computation.
     rounds
-        Turns of each candidate.
+        Turns per candidate.
     turn_seconds
-        Length of a turn, in s; it has at least one step.
+        Length of a turn, in s; a turn has at least one step.
     against
         What to compare with.
     """
@@ -385,31 +383,32 @@ class BenchmarkConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ClusterConfig:
-    """Where the work is done: nothing that a number of a result depends on.
+    """Where the work is done; no number in a result depends on it.
 
     Attributes
     ----------
     executor
         Run cells in this process, one after the other, or as tasks of a Ray cluster.
     address
-        Of the Ray cluster; one is started on this machine if not given.
+        Address of the Ray cluster; if not given, one is started on this machine.
     resources
-        JSON: what a Ray task asks for, such as '{"CPU": 2, "GPU": 1}'.
+        Resources that a Ray task requests, as JSON such as '{"CPU": 2, "GPU": 1}'.
     distributed
-        This is one of several processes that train each cell together; Slurm, Open MPI, Kubernetes
-        or a TPU pod says which one, else the next three flags. The data set is prepared before.
+        This is one of several processes that train each cell together. Slurm, Open MPI, Kubernetes
+        or a TPU pod determines which one; elsewhere the next three flags do. The data set must be
+        prepared beforehand.
     coordinator_address
         Host and port of process 0.
     num_processes
-        How many processes there are.
+        Number of processes.
     process_id
-        Which one this is, from 0.
+        Index of this process, from 0.
     local_device_ids
-        Which GPUs of its machine this process computes on, from 0. If not given, all that it sees;
-        under Slurm and Open MPI only the one with the process's number on its machine.
+        GPUs of its machine that this process uses, from 0. If not given, all visible ones; under
+        Slurm and Open MPI only the one with the process's local rank.
     heartbeat_seconds
-        The others end when one has not been heard of for this long, in s. Short enough that nobody
-        waits for a dead process, long enough for a busy one.
+        The other processes end when one has not been heard from for this long, in s. Short enough
+        not to wait long for a dead process, long enough for a busy one.
     """
 
     executor: Literal["local", "ray"] = "local"
@@ -435,8 +434,8 @@ class ClusterConfig:
                 )
             if not self.several_processes:
                 raise UserError(
-                    "for one of several processes (distributed, coordinator_address); alone, "
-                    f"CUDA_VISIBLE_DEVICES={','.join(map(str, ids))}",
+                    "only for one of several processes (give distributed or coordinator_address); "
+                    f"for a single process set CUDA_VISIBLE_DEVICES={','.join(map(str, ids))}",
                     field="local_device_ids",
                     value=listed,
                 )

@@ -3,8 +3,8 @@
 import errno
 import tokenize
 
-# What a disk answers when it cannot be written to, cannot have such a name, or has no locks (Lustre
-# and NFS mounted without them). The user can resolve these wherever they come up.
+# Errors of a disk that cannot be written to, does not accept a name, or has no locks (Lustre and
+# NFS mounted without them). The user can resolve these wherever they occur.
 DISK_ERRORS = frozenset(
     {
         *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
@@ -14,8 +14,8 @@ DISK_ERRORS = frozenset(
 )
 
 
-# What NumPy raises of a .npy file that is none: its parser of the header lets some of it through,
-# and a damaged header may tell of any shape.
+# What NumPy raises for a file that is not a valid .npy file: its header parser does not wrap all
+# errors, and a damaged header may declare any shape.
 ARRAY_ERRORS = (ValueError, TypeError, OverflowError, MemoryError, EOFError, tokenize.TokenError)
 
 
@@ -30,8 +30,8 @@ class UserError(Exception):
     problem
         What is wrong, and what to do.
     field
-        The configuration's field at fault, where it is one: ``batch_size``, ``mel.clip_seconds``.
-        The command line prints it as its flag.
+        The configuration field at fault, if there is one: ``batch_size``, ``mel.clip_seconds``.
+        The command line prints it as a flag.
     value
         The field's value.
 
@@ -54,7 +54,7 @@ class UserError(Exception):
         return self._line(self.field)
 
     def for_command_line(self) -> str:
-        """The message with the field's flag in place of its name."""
+        """Return the message with the field's flag in place of its name."""
         return self._line(self.field and "--" + self.field.replace("_", "-"))
 
     def _line(self, name: str | None) -> str:
@@ -64,7 +64,7 @@ class UserError(Exception):
         return f"{name}{value}: {self.problem}"
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Through processes and clusters, where exceptions are pickled by their arguments.
+        # Exceptions are pickled by their arguments on the way between processes and machines.
         return _user_error, (self.problem, self.field, self.value)
 
 

@@ -1,4 +1,4 @@
-"""A file that one process at a time holds, on this machine or on others that share the disk."""
+"""File locks between processes, on this machine and on others that share the disk."""
 
 import contextlib
 import fcntl
@@ -9,7 +9,7 @@ from etils import epath
 
 
 def on_disk(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is a file system's; an object store (``gs://``, ``s3://``) has no locks."""
+    """Return whether a path is on a disk; object stores (``gs://``, ``s3://``) have no locks."""
     return "://" not in os.fspath(path)
 
 
@@ -17,21 +17,21 @@ def on_disk(path: str | os.PathLike[str]) -> bool:
 def lock(path: epath.Path, *, wait: bool) -> Iterator[bool]:
     """Lock a file against other processes, on this machine and on others that share the disk.
 
-    The kernel ends the lock with the process, however that dies. On NFS this needs the server's
-    locks (the default of NFS 4; not the mount option ``nolock``). In an object store nothing is
-    locked.
+    The kernel releases the lock when the process ends, for whatever reason. On NFS this needs the
+    server's locks (the default in NFS 4; disabled by the mount option ``nolock``). In an object
+    store nothing is locked.
 
     Parameters
     ----------
     path
-        The file; its only purpose is to be locked, and it stays.
+        The lock file; it has no other purpose and is not deleted.
     wait
-        Whether to wait for a process that has it.
+        Whether to wait for a process that holds it.
 
     Yields
     ------
     bool
-        False if another process has it and `wait` is false.
+        False if another process holds it and `wait` is false.
     """
     if not on_disk(path):
         yield True

@@ -1,6 +1,6 @@
-"""Registries: every file of a folder is an entry, imported when it is asked for.
+"""Registries: every module in a folder is an entry, imported when it is looked up.
 
-A new architecture or data set is one new file; nothing else names it.
+A new architecture or data set is one new file; nothing else refers to it.
 """
 
 import importlib
@@ -14,7 +14,7 @@ EntryT = TypeVar("EntryT")
 
 
 def module_names(package: str, *, without: Collection[str] = ()) -> tuple[str, ...]:
-    """Names of the modules in a folder of this package, in alphabetical order.
+    """Return the names of the modules in a folder of this package, in alphabetical order.
 
     Nothing is imported.
 
@@ -23,7 +23,7 @@ def module_names(package: str, *, without: Collection[str] = ()) -> tuple[str, .
     package
         Dotted name within ``crnn_jax``, such as ``models``.
     without
-        Modules of the folder that are no entries. Names that begin with an underscore are none.
+        Modules of the folder that are not entries. Names with a leading underscore never are.
     """
     folder = Path(__file__).parent.joinpath(*package.split("."))
     names = (path.stem for path in folder.glob("[!_]*.py"))
@@ -38,7 +38,7 @@ class Registry(Generic[EntryT]):
     kind
         What an entry is called in messages, such as ``architecture``.
     field
-        The configuration's field that names an entry, for messages.
+        Configuration field that names an entry, for messages.
     package
         Dotted name of the folder within ``crnn_jax``.
     attribute
@@ -69,7 +69,7 @@ class Registry(Generic[EntryT]):
         return name in self._names
 
     def __getitem__(self, name: str) -> EntryT:
-        """The entry of a name.
+        """Import the entry of a name.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Frozen dataclasses to JSON and back, by their types."""
+"""Conversion of frozen dataclasses to JSON and back, by their type hints."""
 
 import dataclasses
 import json
@@ -11,12 +11,12 @@ RecordT = TypeVar("RecordT")
 
 
 def to_json(record: Any) -> str:
-    """A dataclass as JSON, keys in the order of the fields."""
+    """Return a dataclass as JSON, with keys in the order of the fields."""
     return json.dumps(dataclasses.asdict(record), indent=2)
 
 
 def from_mapping(cls: type[RecordT], values: Mapping[str, Any]) -> RecordT:
-    """A dataclass from parsed JSON, dataclasses and tuples within it included.
+    """Build a dataclass from parsed JSON, nested dataclasses and tuples included.
 
     Raises
     ------
@@ -28,7 +28,7 @@ def from_mapping(cls: type[RecordT], values: Mapping[str, Any]) -> RecordT:
 
 
 def _restored(hint: Any, value: Any) -> Any:
-    """A value of JSON as its type has it: lists become tuples, mappings dataclasses."""
+    """Convert a JSON value to its type hint: lists become tuples, mappings dataclasses."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         others = [each for each in typing.get_args(hint) if each is not types.NoneType]
         hint = others[0] if len(others) == 1 else None
@@ -36,7 +36,7 @@ def _restored(hint: Any, value: Any) -> Any:
         return from_mapping(typing.cast(type, hint), value)
     if isinstance(value, list):
         options = typing.get_args(hint) or (Any, ...)
-        # A tuple of any length has one type, one of fixed length a type for each place.
+        # A tuple of any length has one item type, one of fixed length has a type per position.
         of_each = options[:1] * len(value) if options[-1] is ... else options
         return tuple(_restored(each, entry) for each, entry in zip(of_each, value, strict=True))
     return value

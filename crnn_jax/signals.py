@@ -1,4 +1,4 @@
-"""SIGTERM, which Slurm, Kubernetes and ``kill`` send first, and workers whose parent was killed."""
+"""SIGTERM, which Slurm, Kubernetes and ``kill`` send first; workers whose parent was killed."""
 
 import contextlib
 import multiprocessing
@@ -11,12 +11,12 @@ from typing import NoReturn
 
 
 class Terminated(BaseException):
-    """SIGTERM has arrived. No `Exception`, as `KeyboardInterrupt` is none: nothing has failed."""
+    """SIGTERM has arrived. Like `KeyboardInterrupt`, not an `Exception`: nothing has failed."""
 
 
 @contextlib.contextmanager
 def sigterm_raises() -> Iterator[None]:
-    """Let SIGTERM raise `Terminated`, so that what is open is closed."""
+    """Make SIGTERM raise `Terminated`, so that open resources are closed."""
 
     def stop(*_: object) -> NoReturn:
         raise Terminated
@@ -30,15 +30,15 @@ def sigterm_raises() -> Iterator[None]:
 
 @contextlib.contextmanager
 def sigterm_waits() -> Iterator[Callable[[], bool]]:
-    """Only take note of SIGTERM, and raise `Terminated` at the end.
+    """Only record SIGTERM, and raise `Terminated` at the end.
 
     Yields
     ------
     callable
-        Whether SIGTERM has arrived: time to come to an end.
+        Returns whether SIGTERM has arrived and the caller should stop.
     """
     if threading.current_thread() is not threading.main_thread():
-        # Python gives signals to the main thread alone.
+        # Python delivers signals to the main thread only.
         yield lambda: False
         return
     arrived = threading.Event()
@@ -52,7 +52,7 @@ def sigterm_waits() -> Iterator[Callable[[], bool]]:
 
 
 def end_with_parent() -> None:
-    """In a worker process: end when the parent is gone, however it went."""
+    """End this worker process when its parent ends, for whatever reason."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

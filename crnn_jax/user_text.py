@@ -1,6 +1,6 @@
-"""What users have written - tags, names, paths - where it would be taken for more than text.
+"""Escaping of user text (tags, names, paths) where it could be taken for more than text.
 
-A terminal obeys control characters, a line ends at the first line break, and a spreadsheet computes
+Terminals obey control characters, a line ends at the first line break, and spreadsheets evaluate
 what begins like a formula.
 """
 
@@ -11,17 +11,17 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-# What a spreadsheet takes for the beginning of a formula (OWASP, "CSV Injection"). An apostrophe in
-# front makes it text; to be taken off again, it is put before text that begins so after
-# apostrophes of its own, too.
+# What a spreadsheet takes for the start of a formula (OWASP, "CSV Injection"). A leading apostrophe
+# makes it text. To make this reversible, text that has the start of a formula after apostrophes of
+# its own gets one, too.
 FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")
-# Control characters, halves of surrogate pairs (bytes of a name that is not UTF-8), line and
-# paragraph separators.
+# Control characters, lone surrogates (bytes of a name that is not UTF-8), line and paragraph
+# separators.
 UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 def printable(text: str) -> str:
-    """`text` in one line: an escape such as ``\\n`` for each character that is not for reading."""
+    """Return `text` as one line, with an escape such as ``\\n`` for each unprintable character."""
     return "".join(
         sign.encode("unicode_escape").decode("ascii")
         if unicodedata.category(sign) in UNPRINTABLE
@@ -31,14 +31,14 @@ def printable(text: str) -> str:
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:
-    """Rows of a CSV file, in which no text is a formula; see `csv_field`.
+    """Return the text of a CSV file in which no field is a formula; see `csv_field`.
 
-    Numbers stay what they are, and None is an empty field.
+    Numbers are left unchanged, and None becomes an empty field.
     """
     lines = []
     for row in rows:
         line = io.StringIO()
-        # With its own line ends the writer quotes both of their characters in a field.
+        # With its default line terminator the writer quotes fields that contain \r or \n.
         csv.writer(line).writerow(
             f"'{field}" if isinstance(field, str) and FORMULA.match(field) else field
             for field in row
@@ -48,5 +48,5 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
 
 
 def csv_field(field: str) -> str:
-    """The text that `csv_text` has written as `field`."""
+    """Return the text that `csv_text` wrote as `field`."""
     return field[1:] if field.startswith("'") and FORMULA.match(field) else field

@@ -1,11 +1,12 @@
 """The paper's second experiment (section 3.2): which architecture makes the most of its time?
 
 Every cell trains for the same wall-clock budget, an hour, on the same device: a large network sees
-fewer examples in it than a small one. Three seeds tell differences from chance. Compare the points
-at equal training time in ``auc_against_training_time``. The paper instead trains every network to
-its end and sets the results of the first experiment against the time that each took: CRNN is best
-where 2,500 samples take less than 150 s, Conv2D at 3M above. Its authors call that last comparison
-unfair, since the 3M networks were trained much longer; equal budgets are this file's answer.
+fewer examples in it than a small one. Three seeds separate differences from chance. Compare the
+points at equal training time in ``auc_against_training_time``. The paper instead trains every
+network to completion and compares the results of the first experiment by the time that each took:
+CRNN is best where 2,500 samples take less than 150 s, and Conv2D at 3M is best above that. Its
+authors call that last comparison unfair, since the 3M networks were trained much longer; this file
+therefore gives equal budgets.
 
     crnn-jax sweep experiments/computation_controlled.py --dataset msd --manual-dir MSD --out OUT
     crnn-jax sweep experiments/computation_controlled.py --max-train-seconds 600 --out OUT

@@ -2,7 +2,7 @@
 
 Synthesised music instead of the Million Song Dataset, clips of 4 s instead of 29 s, two small
 sizes, and a handful of epochs. Expect every network above 0.6 and the best above 0.8 in macro
-test AUC. Too small to say which architecture is the best one; `memory_controlled` says that.
+test AUC. It is too small to show which architecture is best; `memory_controlled` is for that.
 
     make sweep
     crnn-jax sweep experiments/demo.py --out runs/demo

@@ -4,7 +4,7 @@ Three architectures at five sizes. All cells see the same examples in the same b
 until the validation AUC has not risen for ten epochs. In the paper (Million Song Dataset, 50
 tags): CRNN > Conv2D > Conv1D from 0.1M to 1M parameters, and Conv2D ahead at 3M.
 
-The paper's data, once its audio and split files are on a disk, and then the synthesised set:
+With the paper's data, once its audio and split files are on a disk, and with the synthesised set:
 
     crnn-jax sweep experiments/memory_controlled.py --dataset msd --manual-dir MSD --out OUT
     crnn-jax sweep experiments/memory_controlled.py --out runs/memory_controlled

@@ -1,9 +1,9 @@
-"""How fast audio files become log-mels: one file beside librosa, many files on one core and on all.
+"""How fast audio files become log-mels: one file, compared with librosa; many, on one core and all.
 
-For each file, in turns on one core: decoding alone (what no front end can do without), librosa's
-``load`` + ``melspectrogram`` + ``power_to_db``, and ours. Then `--clips` clips, the files over and
-over, are prepared as a user would prepare them, on one core and on all: clips/s, starting the
-processes and writing included, and beside them the rate at which the same processes only decode.
+Each file is timed on one core, in turns: decoding alone (which no front end can avoid), librosa's
+``load`` + ``melspectrogram`` + ``power_to_db``, and ours. Then `--clips` clips, the files repeated,
+are prepared as a user would prepare them, on one core and on all: clips/s, including the start of
+the processes and writing, next to the rate at which the same number of processes only decodes.
 Expect ours at three quarters of librosa's time, and two cores at 1.8 times one or better.
 
     python experiments/preparation_time.py MUSIC/*.mp3
@@ -34,16 +34,16 @@ MEL = MelConfig()
 
 @dataclasses.dataclass(frozen=True)
 class PreparationTime:
-    """Time audio files on their way to log-mels.
+    """Measurement of the time from audio files to log-mels.
 
     Attributes
     ----------
     files
-        Audio files; of 30 s, to compare with the figures of the documentation.
+        Audio files, of 30 s each to compare with the figures in the documentation.
     rounds
-        Turns of each file and each way.
+        Rounds over the files with each method.
     clips
-        Clips that are prepared.
+        Clips to prepare.
     """
 
     files: tyro.conf.Positional[tuple[str, ...]]
@@ -52,17 +52,17 @@ class PreparationTime:
 
 
 def decode(path: str) -> None:
-    """Decode a file, and no more."""
+    """Only decode a file."""
     soundfile.read(path, dtype="float32")
 
 
 def ours(path: str) -> None:
-    """Log-mel of a file's clip."""
+    """Compute the log-mel of a file's clip."""
     log_mel(read_clip(path, MEL), MEL)
 
 
 def librosas(path: str) -> None:
-    """Log-mel of a file, by librosa."""
+    """Compute the log-mel of a file with librosa."""
     samples, _ = librosa.load(path, sr=MEL.sample_rate)
     power = librosa.feature.melspectrogram(
         y=samples,
@@ -79,7 +79,7 @@ WAYS: tuple[Callable[[str], None], ...] = (decode, librosas, ours)
 
 @contextlib.contextmanager
 def one_core() -> Iterator[None]:
-    """Keep to one core meanwhile: libraries may have threads of their own."""
+    """Stay on one core within the context: libraries may have threads of their own."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
     try:
@@ -89,7 +89,7 @@ def one_core() -> Iterator[None]:
 
 
 def time_files(files: Sequence[str], rounds: int) -> dict[str, float]:
-    """Median over rounds of the mean time a file, in s, of each way."""
+    """Return each method's median over rounds of the mean time per file, in s."""
     for way in WAYS:
         way(files[0])  # imports, filters, plans
     seconds: dict[str, list[float]] = {way.__name__: [] for way in WAYS}
@@ -107,7 +107,7 @@ def time_files(files: Sequence[str], rounds: int) -> dict[str, float]:
 
 
 def prepare_clips(files: Sequence[str], clips: int, workers: int) -> float:
-    """Seconds to prepare so many clips, as a data set of the user's own."""
+    """Return the seconds to prepare `clips` clips as a data set of the user's own."""
     with tempfile.TemporaryDirectory() as folder:
         music = Path(folder, "music", "tag")
         music.mkdir(parents=True)
@@ -123,7 +123,7 @@ def prepare_clips(files: Sequence[str], clips: int, workers: int) -> float:
 
 
 def decode_clips(files: Sequence[str], clips: int, workers: int) -> float:
-    """Seconds to decode so many clips, and no more; the processes are there before."""
+    """Return the seconds to only decode `clips` clips, without the start of the processes."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
         list(pool.map(decode, [files[0]] * workers * 4))
@@ -133,11 +133,11 @@ def decode_clips(files: Sequence[str], clips: int, workers: int) -> float:
 
 
 def main(config: PreparationTime) -> None:
-    """Time both, and print."""
+    """Time both and print the results."""
     seconds = time_files(config.files, config.rounds)
     times = ", ".join(f"{name} {1e3 * value:.1f} ms" for name, value in seconds.items())
     ratio = seconds["ours"] / seconds["librosas"]
-    print(f"a file, one core: {times}; ours / librosa's {ratio:.2f}")
+    print(f"per file, one core: {times}; ours / librosa's {ratio:.2f}")
     cores = len(os.sched_getaffinity(0))
     rates = []
     for workers in sorted({1, cores}):

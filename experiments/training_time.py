@@ -1,8 +1,9 @@
-"""Training time of every architecture and size, beside PyTorch's where that is installed.
+"""Training time of every architecture and size, with ``--against torch`` next to PyTorch's.
 
-For each cell: seconds a step and per 2,500 samples (the paper's unit), the achieved rate against
+For each cell: seconds per step and per 2,500 samples (the paper's unit), the achieved rate against
 that of a large matrix product in the same run, and PyTorch's time over ours. Writes
-``training_time.csv`` and a figure after every cell; cells that are in the CSV are not timed again.
+``training_time.csv`` after every cell and a figure at the end; cells that are in the CSV are not
+timed again.
 
     python experiments/training_time.py --out runs/training_time
     python experiments/training_time.py --out runs/training_time --against torch
@@ -36,7 +37,7 @@ KEY = ("arch", "target", "batch", "precision")
 
 @dataclasses.dataclass(frozen=True)
 class TrainingTime:
-    """Time every architecture at every size.
+    """Measurement of every architecture at every size.
 
     Attributes
     ----------
@@ -49,9 +50,9 @@ class TrainingTime:
     targets
         Sizes.
     batches
-        Clips of a step.
+        Batch sizes, in clips.
     rounds
-        Turns of each candidate.
+        Rounds over the candidates.
     """
 
     out: str
@@ -63,14 +64,14 @@ class TrainingTime:
 
 
 def read_rows(path: epath.Path) -> list[dict[str, Any]]:
-    """Rows of an earlier call."""
+    """Read the rows of an earlier call."""
     if not path.exists():
         return []
     return list(csv.DictReader(io.StringIO(path.read_text())))
 
 
 def write_rows(path: epath.Path, rows: list[dict[str, Any]]) -> None:
-    """All rows, under the columns of the last one."""
+    """Write all rows under the columns of the last one."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[-1]), lineterminator="\n", restval="")
     writer.writeheader()
@@ -126,7 +127,7 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
 
 
 def main(config: TrainingTime) -> None:
-    """Time what is not in the table yet."""
+    """Time the cells that are not in the table yet."""
     out = epath.Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     table = out / "training_time.csv"
@@ -143,7 +144,7 @@ def main(config: TrainingTime) -> None:
         write_rows(table, rows)
         ratio = f", PyTorch × {row['step_ratio']:.2f}" if "step_ratio" in row else ""
         print(
-            f"{arch} {target:,} batch {batch}: {1e3 * row['step_s'] / batch:.1f} ms a clip, "
+            f"{arch} {target:,} batch {batch}: {1e3 * row['step_s'] / batch:.1f} ms per clip, "
             f"{row['gflops']:.0f} of {row['matmul_gflops']:.0f} GFLOP/s{ratio}"
         )
     for path in write_figure(draw(read_rows(table)), out / "figures", "training_time"):

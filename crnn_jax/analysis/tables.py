@@ -37,7 +37,7 @@ NUMBER = r"[0-9]{1,99}(\.[0-9]*)?([eE][+-]?[0-9]{1,2})?"
 
 
 class _BadTable(Exception):
-    """The text is not that of a table; the message does not name the file yet."""
+    """The text is not a table; the message does not name the file yet."""
 
 
 def read_results(folder: epath.PathLike, columns: Sequence[str] = RESULT_COLUMNS) -> pd.DataFrame:
@@ -72,8 +72,8 @@ def mean_over_seeds(results: pd.DataFrame, column: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Sorted by ``arch``, ``rule`` and ``target``; besides these the means of `column` and
-        ``test_auc``, ``lowest_auc`` and ``highest_auc`` of a seed, and ``n_seeds``.
+        Sorted by ``arch``, ``rule`` and ``target``; the other columns are the means of `column` and
+        ``test_auc``, the ``lowest_auc`` and ``highest_auc`` of a seed, and ``n_seeds``.
     """
     known = results[results["test_auc"].notna() & (results[column] > 0).fillna(False)]
     return known.groupby(["arch", "rule", "target"], as_index=False).agg(
@@ -115,7 +115,7 @@ def _read(path: epath.Path, columns: Sequence[str]) -> pd.DataFrame:
     try:
         fields = _read_fields(text)
         if missing := [name for name in columns if name not in fields]:
-            raise _BadTable(f"without the column {', '.join(missing)}")
+            raise _BadTable(f"lacks the column {', '.join(missing)}")
         table = pd.DataFrame({name: _convert(fields[name]) for name in columns})
     except (_BadTable, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise UserError(f"{path}: {error}; {command} writes it again") from error
@@ -125,7 +125,7 @@ def _read(path: epath.Path, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _read_fields(text: str) -> pd.DataFrame:
-    """Read CSV as text: NaN is a field that its line ends before, the index a spreadsheet's row."""
+    """Read CSV as text: NaN marks a field that its line lacks; the index is a spreadsheet's row."""
     if not text.strip():
         raise _BadTable("holds no rows")
     fields = pd.read_csv(
@@ -133,11 +133,11 @@ def _read_fields(text: str) -> pd.DataFrame:
         dtype=str,
         keep_default_na=False,
         skip_blank_lines=False,
-        # The other engine does not distinguish an empty field from one that is not there.
+        # The other engine does not distinguish an empty field from a missing one.
         engine="python",
     )
     if not isinstance(fields.index, pd.RangeIndex):
-        raise _BadTable("row 2: more fields than the header has")
+        raise _BadTable("row 2: more fields than the header")
     fields.index += 2
     return fields.dropna(how="all")
 

@@ -1,4 +1,4 @@
-"""An audio file, local or remote, opened to be decoded; and why it cannot be used."""
+"""Open an audio file, local or remote, for decoding; and report why it cannot be used."""
 
 import contextlib
 import dataclasses
@@ -24,7 +24,7 @@ class AudioError(Exception):
     Attributes
     ----------
     reason
-        Why, in one of a few fixed wordings, for counting.
+        The cause, one of a few fixed strings, for counting.
     message
         One line that names the file.
     """
@@ -39,10 +39,10 @@ class AudioError(Exception):
 
 
 class ForwardSound(soundfile.SoundFile):
-    """A sound file whose next read begins where the last one ended.
+    """A sound file whose reads are always consecutive.
 
-    Of a seekable file `soundfile` says so after every read, by a seek to where the file already
-    is. To the MP3 decoder that is a jump like any other, and it spoils the samples that follow.
+    After every read of a seekable file, `soundfile` seeks to the current position. The MP3 decoder
+    treats that like any other seek, which corrupts the samples that follow.
     """
 
     def __init__(self, local: str, path: str) -> None:
@@ -60,9 +60,9 @@ class LocalFile:
     Attributes
     ----------
     path
-        What the user calls it.
+        The path as the user gave it.
     local
-        The file itself, or the copy of a remote one.
+        Path of the file itself, or of the local copy of a remote file.
     """
 
     path: str
@@ -70,17 +70,17 @@ class LocalFile:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[ForwardSound]:
-        """Open it to be decoded from the first sample on."""
-        # Raw audio says nothing of its rate, and libsndfile takes names in UTF-8 alone.
+        """Open the file for decoding from the first sample."""
+        # Raw audio does not state its rate, and libsndfile only accepts names in UTF-8.
         if self.path.lower().endswith(".raw") or not is_utf8(self.path):
             raise AudioError("not audio", f"{self.path!a}: raw audio, or a name that is not UTF-8")
         try:
-            # By its name: an MP3 with tags of two kinds is known by its suffix alone.
+            # By its name: an MP3 with two kinds of tags is recognised only by its suffix.
             sound = ForwardSound(self.local, self.path)
         except soundfile.LibsndfileError as error:
             raise _refusal(self, error) from error
         with sound:
-            # What has no header becomes noise if its suffix is .au, .snd, .vox or .gsm.
+            # A file without a header decodes to noise if its suffix is .au, .snd, .vox or .gsm.
             if sound.format == "RAW":
                 raise _refusal(self)
             yield sound
@@ -88,17 +88,17 @@ class LocalFile:
 
 @contextlib.contextmanager
 def fetched(path: str | os.PathLike[str]) -> Iterator[LocalFile]:
-    """Have a file on a local disk, for as long as it is read."""
+    """Provide a file on a local disk while it is being read."""
     name = os.fspath(path)
-    # libsndfile would end the name there, and open another file.
+    # libsndfile would cut the name at the null byte and open another file.
     if "\0" in name:
         raise AudioError("missing", f"{name!a}: no such file")
     if "://" not in name:
         yield LocalFile(name, name)
         return
-    # A suffix that means something is short; others may be longer than a disk takes.
+    # Meaningful suffixes are short; others may be longer than the file system allows.
     with tempfile.NamedTemporaryFile(suffix=PurePosixPath(name).suffix[:16]) as copy:
-        # Whole, before it is opened: what fails while libsndfile reads looks like the file's end.
+        # Copied completely before it is opened: libsndfile reports a failed read as the file's end.
         try:
             with epath.Path(name).open("rb") as remote:
                 shutil.copyfileobj(remote, copy)
@@ -111,7 +111,7 @@ def fetched(path: str | os.PathLike[str]) -> Iterator[LocalFile]:
 
 
 def is_utf8(name: str) -> bool:
-    """Whether a file's name is text, and not bytes that Python had to escape."""
+    """Return whether a file's name is text rather than bytes that Python had to escape."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -120,13 +120,13 @@ def is_utf8(name: str) -> bool:
 
 
 def _refusal(file: LocalFile, error: soundfile.LibsndfileError | None = None) -> AudioError:
-    """Why a file did not open."""
+    """Return the error for a file that did not open."""
     try:
         status = Path(file.local).stat()
     except OSError:
         return AudioError("missing", f"{file.path}: no such file")
     if error is not None and error.code == 2:  # SF_ERR_SYSTEM
-        return AudioError("unreadable", f"{file.path}: the system does not let it be read")
+        return AudioError("unreadable", f"{file.path}: the system does not allow reading it")
     if stat.S_ISREG(status.st_mode) and not status.st_size:
-        return AudioError("empty file", f"{file.path}: no bytes")
+        return AudioError("empty file", f"{file.path}: has no bytes")
     return AudioError("not audio", f"{file.path}: no audio format that libsndfile knows")

@@ -1,6 +1,6 @@
 """The log-mel spectrogram of a clip's samples.
 
-The numbers are those of ``librosa.feature.melspectrogram`` and ``librosa.power_to_db``.
+The values are those of ``librosa.feature.melspectrogram`` and ``librosa.power_to_db``.
 """
 
 import functools
@@ -12,32 +12,32 @@ from jaxtyping import Float, Float32
 
 from crnn_jax.config import MelConfig
 
-# Spectra computed at a time: they, and what they are made from, stay in the processor's cache.
+# Spectra computed at a time: small enough for them and their inputs to stay in the CPU's cache.
 BLOCK_FRAMES = 128
-# A float32 FFT errs by 1e-7 of a frame's amplitude. In a band this far below the frame's loudest
-# that is nearly 1e-3 dB.
+# A float32 FFT has an error of 1e-7 of a frame's amplitude. In a band this far below the loudest
+# band of the frame, that is nearly 1e-3 dB.
 FLOAT32_RANGE_DB = 74.0
 
 
 def log_mel(
     clip: Float[np.ndarray, "samples"], config: MelConfig
 ) -> Float32[np.ndarray, "mel frames"]:
-    """Log-mel spectrogram in dB relative to a power of 1.
+    """Compute the log-mel spectrogram in dB relative to a power of 1.
 
     Frame t is centred on sample t · hop_length, with zeros beyond both ends; periodic Hann window,
-    power spectrum, mel filters of Slaney's Auditory Toolbox. Within 1e-3 dB of
+    power spectrum, mel filters of Slaney's Auditory Toolbox. Accurate to within 1e-3 dB of
     ``librosa.power_to_db(librosa.feature.melspectrogram(…) ** mel_exponent)``.
 
     Parameters
     ----------
     clip
-        One sample or more at the configuration's sample rate.
+        At least one sample, at the configured sample rate.
     config
         The front end.
 
     Returns
     -------
-    ``n_mels`` bands, low to high, by ``1 + samples // hop_length`` frames; no value lies more than
+    ``n_mels`` bands, low to high, by ``1 + samples // hop_length`` frames; no value is more than
     ``top_db`` below the largest.
     """
     margin = config.n_fft // 2
@@ -56,8 +56,8 @@ def log_mel(
 
 @functools.lru_cache(maxsize=8)
 def _mel_filters(config: MelConfig) -> scipy.sparse.csr_array:
-    """The filter bank, ``n_mels`` by ``1 + n_fft // 2`` bins."""
-    # Over a second to import, most of it numba.
+    """Return the filter bank, ``n_mels`` by ``1 + n_fft // 2`` bins."""
+    # Takes over a second to import, most of it numba.
     from librosa.filters import mel
 
     # At most two filters overlap at a bin, so nearly all weights are zero.
@@ -69,13 +69,13 @@ def _mel_filters(config: MelConfig) -> scipy.sparse.csr_array:
 def _mel_decibels(
     frames: Float32[np.ndarray, "frames n_fft"], config: MelConfig, dtype: type[np.floating]
 ) -> Float32[np.ndarray, "mel frames"]:
-    """Mel spectra in dB, no floor but `amin`; `dtype` is that of the FFT."""
+    """Compute mel spectra in dB, with no floor except `amin`; the FFT uses `dtype`."""
     filters = _mel_filters(config)
     window = np.hanning(config.n_fft + 1)[:-1].astype(dtype)
     decibels = np.empty((config.n_mels, len(frames)), np.float32)
     for start in range(0, len(frames), BLOCK_FRAMES):
         block = slice(start, start + BLOCK_FRAMES)
-        # scipy's FFT, unlike NumPy's, takes several transforms at once and computes in float32.
+        # Unlike NumPy's FFT, scipy's vectorises over transforms and computes in float32.
         spectra = scipy.fft.rfft(frames[block] * window)
         power = np.square(spectra.real)
         power += np.square(spectra.imag)

@@ -1,12 +1,13 @@
-"""How long a training step takes, where its time goes, and how that compares.
+"""Benchmark of a training step: how long it takes, where its time goes, and how that compares.
 
-Every candidate (our network; with ``--against torch`` its PyTorch twin in both memory layouts)
-lives in a process of its own, with its own threads and memory, and the candidates take turns,
-A B A B: the machine's moods meet all of them alike. What is compared is the median of the turns.
+Every candidate (the JAX network; with ``--against torch`` its PyTorch twin in both memory layouts)
+runs in a process of its own, with its own threads and memory, and the candidates take turns,
+A B A B, so that fluctuations of the machine affect all of them alike. The median over all turns is
+compared.
 
-The twin computes on the device that JAX chooses: the CPU, or one GPU. There all processes share
-its memory, of which JAX would take three quarters at once; in these processes it takes what it
-needs (``XLA_PYTHON_CLIENT_PREALLOCATE=false``). Products of float32 are float32 in both: no TF32.
+The twin runs on the device that JAX chooses: the CPU, or one GPU. All processes share the GPU's
+memory, of which JAX would preallocate three quarters; in these processes it allocates what it needs
+(``XLA_PYTHON_CLIENT_PREALLOCATE=false``). Both multiply float32 in full precision: no TF32.
 """
 
 import contextlib
@@ -32,7 +33,7 @@ TORCH: tuple[Candidate, ...] = ("torch contiguous", "torch channels_last")
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Wall times of one thing, in s a step."""
+    """Wall times of one operation, in s per step."""
 
     median: float
     fastest: float
@@ -40,12 +41,12 @@ class Timing:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> "Timing":
-        """Of single measurements."""
+        """Summarise single measurements."""
         return cls(statistics.median(seconds), min(seconds), max(seconds))
 
 
 class Contestant:
-    """A candidate's process (`crnn_jax.bench.worker`), asked in lines of JSON.
+    """A candidate's process (`crnn_jax.bench.worker`); requests and answers are lines of JSON.
 
     Attributes
     ----------
@@ -55,7 +56,7 @@ class Contestant:
 
     def __init__(self, candidate: Candidate):
         self._process = subprocess.Popen(
-            # PyTorch warns of the copy that SAME padding with four taps costs it, at every start.
+            # PyTorch warns at every start of the copy that SAME padding with four taps costs it.
             [
                 *(sys.executable, "-W", "ignore::UserWarning", "-m", "crnn_jax.bench.worker"),
                 candidate,
@@ -68,14 +69,14 @@ class Contestant:
         self.devices = self._answer()
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Send a request and wait for its answer. The first one is what to build.
+        """Send a request and wait for its answer. The first one is the network to build.
 
         Raises
         ------
         UserError
-            If the user's to mend.
+            If the worker reports one.
         RuntimeError
-            If the process has ended; its own words are on standard error.
+            If the process has ended; its own message is on standard error.
         """
         assert self._process.stdin is not None
         print(json.dumps(request), file=self._process.stdin, flush=True)
@@ -85,7 +86,7 @@ class Contestant:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the benchmark's process ended with {self.close()}")
+            raise RuntimeError(f"the benchmark's process ended with exit code {self.close()}")
         answer = json.loads(line)
         if "user_error" in answer:
             problem, field, value = answer["user_error"]
@@ -93,44 +94,46 @@ class Contestant:
         return answer
 
     def close(self) -> int:
-        """End the process; its exit code."""
+        """End the process and return its exit code."""
         self._process.communicate()
         return self._process.returncode
 
 
 def twin_device(platform: str, count: int, torch_has_gpu: bool) -> Literal["cpu", "cuda"]:
-    """PyTorch's name of the device that JAX computes on.
+    """Return PyTorch's name for the device that JAX runs on.
 
     Parameters
     ----------
     platform, count
-        JAX's default devices: their kind, and how many there are.
+        Kind and number of JAX's default devices.
     torch_has_gpu
         Whether PyTorch can compute on a GPU.
 
     Raises
     ------
     UserError
-        If PyTorch cannot compute there, or would on one of several.
+        If PyTorch cannot run there, or would use one of several GPUs.
     """
-    on_cpu = "JAX_PLATFORMS=cpu compares both on the CPU"
+    on_cpu = "set JAX_PLATFORMS=cpu to compare both on the CPU"
     if platform == "cpu":
         return "cpu"
     if platform not in ("gpu", "cuda", "rocm"):
         raise UserError(
-            f"JAX computes on {platform}, PyTorch cannot; {on_cpu}", field="against", value="torch"
+            f"JAX runs on {platform}, which PyTorch cannot use; {on_cpu}",
+            field="against",
+            value="torch",
         )
     if not torch_has_gpu:
         raise UserError(
-            f"JAX computes on a GPU, the installed PyTorch cannot; install one "
-            f"that can (pytorch.org), or {on_cpu}",
+            f"JAX runs on a GPU, which the installed PyTorch cannot use; install one that can "
+            f"(pytorch.org), or {on_cpu}",
             field="against",
             value="torch",
         )
     if count > 1:
         raise UserError(
-            f"JAX computes on {count} GPUs, PyTorch's twin on one; "
-            f"CUDA_VISIBLE_DEVICES=0 lets both see one",
+            f"JAX runs on {count} GPUs, the PyTorch twin on one; "
+            f"set CUDA_VISIBLE_DEVICES=0 to run both on one",
             field="against",
             value="torch",
         )
@@ -144,28 +147,28 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     -------
     dict
         ``arch``, ``target``, ``rule``, ``params``, ``batch``, ``precision``, ``frames``,
-        ``device``; ``compile_s`` (first parameters and both steps, nothing kept from before);
+        ``device``; ``compile_s`` (initial parameters and both steps, without cached compilations);
         ``step_s`` and ``forward_s`` (median of a training step and of a prediction, in s) with
         ``_fastest`` and ``_slowest``; ``samples_per_s``, ``seconds_per_2500_samples``;
-        ``input_wait_s`` (waiting for a batch, a step, while training from disk);
+        ``input_wait_s`` (waiting for a batch, per step, while training from disk);
         ``flops_per_sample``, ``gflops`` (achieved rate in GFLOP/s) and ``matmul_gflops`` (of a
         large float32 matrix product in the same process, on one device); ``peak_memory_bytes``.
-        With ``against``, of the faster layout: ``torch_step_s`` with ``_fastest`` and
+        With ``against``, for the faster layout: ``torch_step_s`` with ``_fastest`` and
         ``_slowest``, ``torch_forward_s``, ``torch_layout`` (of the step),
         ``torch_peak_memory_bytes``, ``step_ratio`` and ``forward_ratio`` (PyTorch's time over
         ours).
 
-        Peak memory is on a CPU that of the process, libraries included, while steps run (on Linux;
-        elsewhere compilation is in it). On another device it is what the library has taken of the
-        device's memory: in JAX's are the trials of compilation (it cannot forget them), in
-        PyTorch's are those of its first step not. None: the device does not tell.
+        On a CPU, peak memory is that of the process, libraries included, while steps run (on Linux;
+        elsewhere it includes compilation). On another device it is what the library has allocated
+        of the device's memory: JAX's value includes the trials of compilation (JAX cannot reset
+        it), PyTorch's excludes those of its first step. None: the device does not report it.
 
     Raises
     ------
     UserError
-        If the target cannot be reached, the devices do not divide the batch, or it does not fit
-        into their memory; if PyTorch is asked for, and is not installed or cannot compute where
-        JAX does.
+        If the target cannot be reached; if the batch is not divisible by the number of devices or
+        does not fit into their memory; or if PyTorch is requested and is not installed or cannot
+        run where JAX does.
     """
     budget = solve(config.arch, config.rule, config.target)
     frames = dataclasses.replace(MelConfig(), clip_seconds=config.clip_seconds).frames
@@ -191,7 +194,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
             setup["device"] = twin_device(devices["platform"], devices["count"], has_gpu)
         ready = {name: contestant.ask(setup) for name, contestant in contestants.items()}["jax"]
         times = {what: _times(contestants, what, config) for what in ("step", "forward")}
-        # Memory first: what is asked after it is not part of a step.
+        # Memory first: the requests after it are not part of a step.
         peaks = {n: c.ask({"do": "memory"})["peak_memory_bytes"] for n, c in contestants.items()}
         rate = contestants["jax"].ask({"do": "matmul"})["gflops"]
         input_wait = contestants["jax"].ask({"do": "input"})["input_wait_s"]
@@ -243,7 +246,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
 def _times(
     contestants: Mapping[Candidate, Contestant], what: str, config: BenchmarkConfig
 ) -> dict[Candidate, list[float]]:
-    """Seconds of each step or prediction; PyTorch's slower layout leaves after the first turn."""
+    """Time each step or prediction, in s; PyTorch's slower layout drops out after one turn."""
     times: dict[Candidate, list[float]] = {name: [] for name in contestants}
     racing = tuple(contestants)
     for turn in range(config.rounds):
@@ -256,13 +259,13 @@ def _times(
 
 
 def _faster(times: Mapping[Candidate, Sequence[float]]) -> Candidate:
-    """PyTorch's layout with the lower median."""
+    """Return PyTorch's layout with the lower median."""
     return min(TORCH, key=lambda name: statistics.median(times[name]))
 
 
 @contextlib.contextmanager
 def _contest(candidates: Sequence[Candidate]) -> Iterator[dict[Candidate, Contestant]]:
-    """The candidates' processes."""
+    """Start the candidates' processes, and end them on exit."""
     contestants: dict[Candidate, Contestant] = {}
     try:
         for candidate in candidates:

@@ -1,6 +1,6 @@
-"""The three networks in PyTorch, layer for layer: the yardstick of the training step's speed.
+"""The three networks in PyTorch, layer for layer: the reference for the training step's speed.
 
-Not for use: they share no weights with ours, and exist for `crnn-jax benchmark --against torch`.
+Only for `crnn-jax benchmark --against torch`: they share no weights with the JAX networks.
 """
 
 import torch
@@ -10,7 +10,7 @@ EPSILON, MOMENTUM = 1e-3, 0.1
 
 
 class ConvolutionBlock(nn.Module):
-    """Convolution (SAME), batch norm, ELU, max-pooling clipped to what is left, dropout."""
+    """Convolution (SAME), batch norm, ELU, max-pooling clipped to the remaining size, dropout."""
 
     def __init__(self, inputs: int, features: int, kernel: tuple[int, int], pool: tuple[int, int]):
         super().__init__()
@@ -27,7 +27,7 @@ class ConvolutionBlock(nn.Module):
 
 
 class Network(nn.Module):
-    """What the three share: input norm over mel bins, convolution blocks, output layer."""
+    """Common part of the three: input norm per mel band, convolution blocks, output dropout."""
 
     def __init__(self, widths, kernel, pools, n_mels, memory_format, padding):
         super().__init__()
@@ -102,7 +102,7 @@ NETWORKS = {"conv1d": Conv1D, "conv2d": Conv2D, "crnn": CRNN}
 def build(
     arch, widths, padding, n_tags=50, n_mels=96, channels_last=False, device="cpu"
 ) -> nn.Module:
-    """A twin; `padding` is what our network adds before and after the frames of its input."""
+    """Build a twin; `padding` is what the JAX network adds before and after its input frames."""
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     network = NETWORKS[arch](widths, n_tags, n_mels, memory_format, padding)
     network.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]

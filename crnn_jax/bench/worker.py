@@ -2,8 +2,8 @@
 
     python -m crnn_jax.bench.worker CANDIDATE
 
-It says what its library can compute on, is told what to build, says when that is ready, and then
-does what it is asked for.
+It reports what its library can compute on, reads what to build, reports when that is ready, and
+then answers requests.
 """
 
 import contextlib
@@ -24,20 +24,20 @@ import numpy as np
 
 from crnn_jax.errors import UserError
 
-# Of the float32 matrix product that the achieved rate is compared with: on an accelerator large
-# enough that the call takes none of the time.
+# Size of the float32 matrix product that the achieved rate is compared with; large enough on an
+# accelerator to hide the cost of the call.
 MATMUL_SIZE_CPU, MATMUL_SIZE_ACCELERATOR = 3000, 8192
 MATMUL_SECONDS = 1.0
-# Steps over which the waiting for input is averaged.
+# Steps over which the wait for input is averaged.
 INPUT_STEPS = 8
 
 
 class JaxNetwork:
-    """Ours, by the same compiled steps that training takes."""
+    """The JAX network, with the same compiled steps as in training."""
 
     @staticmethod
     def devices() -> dict[str, Any]:
-        """What JAX computes on."""
+        """Return what JAX computes on."""
         import jax
 
         device, count = jax.devices()[0], jax.device_count()
@@ -64,7 +64,7 @@ class JaxNetwork:
         self.train(self.batch)
 
     def train(self, batch: Any) -> None:
-        """A training step on a batch, to its end."""
+        """Run a training step on a batch and wait for its end."""
         import jax
 
         self.state, metrics = self.compiled.train(self.state, batch)
@@ -77,7 +77,7 @@ class JaxNetwork:
         jax.block_until_ready(logits)
 
     def input_wait(self) -> float:
-        """Seconds a step that training from disk waits for its batch."""
+        """Measure how long a step waits for its batch when training from disk, in s."""
         from crnn_jax.config import DataConfig, MelConfig
         from crnn_jax.data.batches import training_batches
         from crnn_jax.data.prepared import prepare
@@ -85,7 +85,7 @@ class JaxNetwork:
 
         mel = MelConfig()
         seconds = (self.frames - 1) * mel.hop_length / mel.sample_rate
-        # Two epochs' worth, so that the reader has to go round.
+        # The steps span two epochs, so that the reader has to start over.
         n_examples = (INPUT_STEPS * self.config.batch_size * 25) // (16 * 2) + 25
         with tempfile.TemporaryDirectory() as folder:
             data = prepare(
@@ -99,16 +99,16 @@ class JaxNetwork:
                 for _ in range(INPUT_STEPS):
                     start = time.perf_counter()
                     log_mel = next(reader)["log_mel"]
-                    # The synthetic set has other tags than the network timed.
+                    # The tags of the synthetic set are not those of the timed network.
                     tags = _tags(self.config.batch_size, n_tags)
                     batch = parallel.put_batch(self.mesh, {"log_mel": log_mel, "tags": tags})
                     waits.append(time.perf_counter() - start)
                     self.train(batch)
-        # The first batch comes before there is anything to overlap with.
+        # The first batch has no computation to overlap with.
         return statistics.fmean(waits[1:])
 
     def peak_memory(self) -> int | None:
-        """Of the process on a CPU, else of the device that has taken the most; in bytes."""
+        """Return the peak, in bytes: of the process on a CPU, else the largest of the devices."""
         import jax
 
         if self.mesh.devices.flat[0].platform == "cpu":
@@ -119,7 +119,7 @@ class JaxNetwork:
         )
 
     def matmul_rate(self) -> float:
-        """GFLOP/s of a large float32 matrix product."""
+        """Measure the rate of a large float32 matrix product, in GFLOP/s."""
         import jax
         import jax.numpy as jnp
 
@@ -133,11 +133,11 @@ class JaxNetwork:
 
 
 class TorchNetwork:
-    """The twin in PyTorch, on the device that JAX computes on."""
+    """The PyTorch twin, on the device that JAX runs on."""
 
     @staticmethod
     def devices() -> dict[str, Any]:
-        """Whether PyTorch has a GPU."""
+        """Return whether PyTorch has a GPU."""
         import torch
 
         return {"has_gpu": torch.cuda.is_available()}
@@ -168,11 +168,11 @@ class TorchNetwork:
         self.autocast = autocast
         self.ready: dict[str, Any] = {}
         if self.on_gpu:
-            # As ours: float32 in all products, and each convolution by the fastest of its kernels.
+            # As in JAX: float32 in all products, and the fastest kernel for each convolution.
             torch.set_float32_matmul_precision("highest")
             torch.backends.cudnn.allow_tf32 = False
             torch.backends.cudnn.benchmark = True
-            # The kernels are chosen here. What their trials take is no part of a step's memory.
+            # The kernels are chosen here. The memory of their trials is not part of a step's.
             self.step()
             self.forward()
             torch.cuda.empty_cache()
@@ -189,21 +189,21 @@ class TorchNetwork:
         self.wait()
 
     def wait(self) -> None:
-        """Until the GPU has done what it was asked for: a call of PyTorch returns before that."""
+        """Wait for the GPU to finish: PyTorch's calls return before that."""
         import torch
 
         if self.on_gpu:
             torch.cuda.synchronize()
 
     def peak_memory(self) -> int:
-        """Of the process on a CPU, else of its arrays on the GPU; in bytes."""
+        """Return the peak, in bytes: of the process on a CPU, else of its tensors on the GPU."""
         import torch
 
         return torch.cuda.max_memory_allocated() if self.on_gpu else peak_memory()
 
 
 def _random_batch(setup: dict[str, Any]) -> dict[str, np.ndarray]:
-    """A batch of noise at the level of log-mels."""
+    """Return a batch of noise at the level of log-mels."""
     rng = np.random.default_rng(0)
     log_mel = rng.normal(-30, 15, (setup["batch"], 96, setup["frames"])).astype(np.float16)
     return {"log_mel": log_mel, "tags": _tags(setup["batch"], 50)}
@@ -214,7 +214,7 @@ def _tags(batch: int, n_tags: int) -> np.ndarray:
 
 
 def _seconds(call: Callable[[], object], turn: float) -> list[float]:
-    """Wall time of each of as many calls as it takes to fill a turn, one at least."""
+    """Call until a turn is filled, at least once; return the wall time of each call, in s."""
     seconds: list[float] = []
     while sum(seconds) < turn:
         start = time.perf_counter()
@@ -224,7 +224,7 @@ def _seconds(call: Callable[[], object], turn: float) -> list[float]:
 
 
 def answer(network: JaxNetwork | TorchNetwork, request: dict[str, Any]) -> dict[str, Any]:
-    """Do what a request asks for."""
+    """Answer a request."""
     match request["do"]:
         case "step" | "forward" as what:
             return {"seconds": _seconds(getattr(network, what), request["seconds"])}
@@ -241,9 +241,9 @@ STATUS = Path("/proc/self/status")
 
 
 def forget_peak_memory() -> None:
-    """Begin the process's high-water mark anew (see proc(5)); only Linux can.
+    """Reset the process's high-water mark (see proc(5)); only possible on Linux.
 
-    What compilation has freed is given back to the system first: it is no part of a step.
+    Memory freed by compilation is first returned to the system: it is not part of a step.
     """
     if STATUS.exists():
         ctypes.CDLL(None).malloc_trim(0)
@@ -251,7 +251,7 @@ def forget_peak_memory() -> None:
 
 
 def peak_memory() -> int:
-    """The process's high-water mark, in bytes."""
+    """Return the process's high-water mark, in bytes."""
     if STATUS.exists():
         (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
@@ -259,12 +259,12 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-# What libraries say, none in a class that all of them have: XLA, PyTorch on a GPU and on a CPU.
+# Messages of XLA, of PyTorch on a GPU and on a CPU; they share no exception class.
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "out of memory", "can't allocate memory")
 
 
 def answers(candidate: str) -> Iterator[dict[str, Any]]:
-    """What is said before the first request, which is what to build, and to each."""
+    """Yield the devices before any request, then an answer to each; the first is what to build."""
     kind = JaxNetwork if candidate == "jax" else TorchNetwork
     yield kind.devices()
     requests = map(json.loads, sys.stdin)
@@ -277,7 +277,7 @@ def answers(candidate: str) -> Iterator[dict[str, Any]]:
         else:
             network = TorchNetwork(setup, channels_last=candidate == "torch channels_last")
         forget_peak_memory()
-        # The first of each touches new memory, and makes PyTorch choose its kernels.
+        # The first call of each touches new memory, and makes PyTorch choose its kernels.
         network.step()
         network.forward()
         yield network.ready
@@ -295,7 +295,7 @@ def answers(candidate: str) -> Iterator[dict[str, Any]]:
 
 def main() -> None:
     """Serve requests until standard input ends."""
-    # Whatever a library prints must not get between the answers.
+    # Output of libraries must not mix with the answers.
     out, sys.stdout = sys.stdout, sys.stderr
     absl.logging.set_verbosity(absl.logging.ERROR)
     try:

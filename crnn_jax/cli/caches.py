@@ -1,4 +1,4 @@
-"""Where the command line keeps compiled steps."""
+"""The command line's cache of compiled steps."""
 
 import os
 from pathlib import Path

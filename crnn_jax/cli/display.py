@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class _SweepDisplay:
-    """Two bars, and a line per finished cell."""
+    """Two progress bars, and a line per finished cell."""
 
     def __init__(self, progress: "Progress"):
         self.progress = progress
@@ -50,7 +50,7 @@ class _SweepDisplay:
                     f"(ended by {result.ended_by}; {result.compile_s:.1f} s of compilation)",
                 )
             case events.CellSkipped(cell):
-                self._end(cell, "finished before")
+                self._end(cell, "already finished")
             case events.CellFailed(cell, error):
                 self._end(cell, f"failed: {error}")
             case events.CellLeft(cell):
@@ -79,7 +79,7 @@ class _SweepDisplay:
 
 @contextlib.contextmanager
 def show_sweep() -> Iterator["OnSweepEvent"]:
-    """Show a sweep; gives what is called with each of its events."""
+    """Show a sweep's progress; yield the function to call with each of its events."""
     from rich.progress import (
         BarColumn,
         Progress,
@@ -103,7 +103,7 @@ def show_sweep() -> Iterator["OnSweepEvent"]:
 
 @contextlib.contextmanager
 def show_preparation(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar; gives what is called with the tracks done so far and of all."""
+    """Show a progress bar; yield the function to call with the tracks done and the total."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -128,9 +128,9 @@ def show_preparation(name: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def print_table(table: "Table") -> None:
-    """Print a table as wide as it is: into a narrower one rich squeezes columns until none is left.
+    """Print a table at its full width: rich would shrink columns until nothing is left of them.
 
-    A terminal that is narrower wraps its lines.
+    A narrower terminal wraps the lines.
     """
     console = make_console()
     without_limit = console.options.update(width=sys.maxsize)
@@ -139,9 +139,9 @@ def print_table(table: "Table") -> None:
 
 
 def make_console(*, stderr: bool = False) -> Any:
-    """A terminal's width where there is one; wide enough for a line a cell in a log.
+    """Return a console as wide as the terminal, or in a log wide enough for a line per cell.
 
-    Text is shown as it is: a tag such as ``[bold]`` or ``:guitar:`` is a tag.
+    Text is shown literally: ``[bold]`` or ``:guitar:`` may be a tag of the music.
     """
     from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""Experiment files: Python that says ``SWEEP = SweepConfig(...)``."""
+"""Experiment files: Python that defines ``SWEEP = SweepConfig(...)``."""
 
 import builtins
 import dataclasses
@@ -14,12 +14,12 @@ from crnn_jax.errors import UserError
 
 
 def read_experiment(name: str) -> SweepConfig:
-    """Run an experiment file, and take its study.
+    """Run an experiment file and return its study.
 
     Raises
     ------
     UserError
-        If it is no Python file, if it raises, or if its study is none.
+        If it is not a Python file, raises, or does not define a valid ``SWEEP``.
     """
     path = Path(name)
     if path.suffix != ".py" or not path.is_file():
@@ -30,7 +30,7 @@ def read_experiment(name: str) -> SweepConfig:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    # Whatever a user's file raises is the user's, an end of the program included.
+    # Whatever a user's file raises is a user error, SystemExit included.
     except (Exception, SystemExit) as error:
         calls = traceback.walk_tb(error.__traceback__)
         lines = [line for frame, line in calls if frame.f_code.co_filename == spec.origin]
@@ -43,14 +43,14 @@ def read_experiment(name: str) -> SweepConfig:
         raise UserError(f"{place}: {said}; correct the file") from error
     study = getattr(module, "SWEEP", None)
     if not isinstance(study, SweepConfig):
-        raise UserError(f"{path}: no `SWEEP = SweepConfig(...)` in it")
+        raise UserError(f"{path}: does not define `SWEEP = SweepConfig(...)`; add it")
     if (misfit := _misfit(study)) is not None:
         raise UserError(f"{path}: SWEEP{misfit}; correct the file")
     return study
 
 
 def _misfit(config: Any) -> str | None:
-    """The first value of a configuration that is not of its field's type, in words."""
+    """Describe the first value of a configuration that does not match its field's type."""
     for name, hint in typing.get_type_hints(type(config)).items():
         value = getattr(config, name)
         if not _is_of_type(value, hint):
@@ -62,7 +62,7 @@ def _misfit(config: Any) -> str | None:
 
 
 def _is_of_type(value: Any, hint: Any) -> bool:
-    """Whether a value is of a type that the fields of the configurations have."""
+    """Return whether a value matches a type hint, of the kinds that the configurations use."""
     within = typing.get_args(hint)
     match typing.get_origin(hint):
         case typing.Literal:

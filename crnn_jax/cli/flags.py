@@ -1,6 +1,6 @@
-"""How configurations become flags."""
+"""Conversion of configurations to flags."""
 
 import tyro
 
-# Fields of a configuration stand beside the command's own flags, without a prefix.
+# A configuration's fields become flags next to the command's own, without a prefix.
 Flat = tyro.conf.arg(name="")

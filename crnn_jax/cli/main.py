@@ -1,7 +1,6 @@
-"""The command line's entry point: errors become lines and exit codes.
+"""The command line's entry point: errors become one-line messages and exit codes.
 
-What a command needs beyond the standard library is imported when it runs: help and errors answer
-at once.
+Commands import their heavy dependencies when they run, so that help and usage errors are immediate.
 """
 
 import io
@@ -21,7 +20,7 @@ from crnn_jax.user_text import printable
 
 
 def _joined(cluster: ClusterConfig) -> bool:
-    """Whether this process has joined others."""
+    """Return whether this process has joined others."""
     if not cluster.several_processes:
         return False
     import jax
@@ -30,12 +29,12 @@ def _joined(cluster: ClusterConfig) -> bool:
 
 
 def _warning_line(message: Warning | str, *_: object, **__: object) -> str:
-    """A warning without the line of code that gave it."""
+    """Format a warning without the line of code that issued it."""
     return printable(f"crnn-jax: {message}") + "\n"
 
 
 def _is_of_an_address(error: Exception) -> bool:
-    """Whether it says that there is no file system for an address such as ``s3://…``."""
+    """Return whether an error means that an address such as ``s3://…`` has no file system."""
     modules = {
         frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(error.__traceback__)
     }
@@ -43,19 +42,19 @@ def _is_of_an_address(error: Exception) -> bool:
 
 
 def _say(text: str) -> None:
-    """One line on standard error, at once."""
+    """Print one line to standard error and flush it."""
     print(printable(f"crnn-jax: {text}"), file=sys.stderr, flush=True)
 
 
 def main() -> None:
-    """Entry point of ``crnn-jax``. Exit codes: 0, 1 a run failed, 2 the user's to mend."""
+    """Run ``crnn-jax``. Exit codes: 0 success, 1 a run failed, 2 an error that the user can fix."""
     cluster = None
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # Of a name, what the terminal's encoding has no signs for; standard error does so anyway.
+        # Escape characters that the terminal's encoding lacks; standard error does so by default.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         command = parse(sys.argv[1:] or ["--help"])
-        # TFDS and Orbax tell their own doings as warnings and errors; what matters raises.
+        # TFDS and Orbax log routine events as warnings and errors; what matters is raised.
         absl.logging.set_verbosity(absl.logging.FATAL)
         warnings.formatwarning = _warning_line  # type: ignore[assignment]
         cluster = getattr(command, "cluster", None)
@@ -67,33 +66,33 @@ def main() -> None:
         if error.errno not in DISK_ERRORS:
             raise
         _say(
-            f"{error.filename or 'the disk'}: {error.strerror}; finished results are kept, make "
-            f"room or choose another folder and give the command again"
+            f"{error.filename or 'the disk'}: {error.strerror}; finished results are kept; free "
+            f"up space or choose another folder, then give the command again"
         )
         code = 2
     except (ImportError, KeyError) as error:
         if not _is_of_an_address(error):
             raise
         _say(
-            f"{error.args[0]}: no way to such an address; install what it needs, or give a local "
-            f"folder"
+            f"{error.args[0]}: no file system for this address; install what it needs, or give a "
+            f"local folder"
         )
         code = 2
     except KeyboardInterrupt:
-        _say("stopped; the same command goes on where it was")
+        _say("stopped; give the same command again to resume")
         code = 130
     except ProcessLost as error:
         _say(
-            f"{error}; this process cannot go on with the others, and they end as well: give the "
-            f"same command again to all of them"
+            f"{error}; this process cannot continue with the others, which end as well: give the "
+            f"same command again to all of them to resume"
         )
-        # At once: an ordinary end waits for the others, which wait for this one.
+        # Immediately: an ordinary exit waits for the others, which wait for this one.
         os._exit(1)
     except Terminated:
-        _say("terminated; the same command goes on where it was")
+        _say("terminated; give the same command again to resume")
         code = 128 + signal.SIGTERM
     if code == 2 and cluster is not None and _joined(cluster):
-        # At once: an ordinary end waits for the others, which wait for this one.
+        # Immediately: an ordinary exit waits for the others, which wait for this one.
         os._exit(code)
     sys.exit(code)
 

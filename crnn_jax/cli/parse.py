@@ -1,4 +1,4 @@
-"""From arguments to a command."""
+"""Parsing of arguments into a command."""
 
 import contextlib
 import io
@@ -22,9 +22,9 @@ HELP = frozenset({"-h", "--help"})
 
 
 def _experiment_of(arguments: Sequence[str]) -> SweepConfig:
-    """The study of the experiment file among a sweep's arguments; the default without one.
+    """Return the study of the experiment file among a sweep's arguments, or the default study.
 
-    Which argument that is, and which is a flag's value, only the parser can say.
+    Only the parser can distinguish the file from the value of a flag.
     """
     asked = [argument for argument in arguments if argument not in HELP]
     helps = len(asked) < len(arguments)
@@ -44,7 +44,7 @@ REGISTRY = tyro.constructors.ConstructorRegistry()
 def _numbers_or_per_cent(
     info: tyro.constructors.PrimitiveTypeInfo,
 ) -> tyro.constructors.PrimitiveConstructorSpec | None:
-    """Numbers on the command line may be in per cent: 10% is 0.1."""
+    """Accept percentages for numbers on the command line: 10% is 0.1."""
     if info.type is not float:
         return None
 
@@ -62,19 +62,19 @@ def _numbers_or_per_cent(
 
 
 def parse(arguments: Sequence[str]) -> Any:
-    """The command that the arguments name, as its dataclass.
+    """Return the command that the arguments name, as its dataclass.
 
     Raises
     ------
     UserError
-        If they are not a command's; in one line what tyro would say in a box.
+        If the arguments are invalid; the message is tyro's, in one line instead of a box.
     """
     study = _experiment_of(arguments) if arguments[:1] == ["sweep"] else SweepConfig()
     return _command_of(arguments, Sweep(**vars(study), out=tyro.MISSING))
 
 
 def _command_of(arguments: Sequence[str], sweep: Sweep) -> Any:
-    """As `parse`; `sweep` has the defaults of that command."""
+    """Parse as `parse` does; `sweep` holds the defaults of that command."""
     subcommand = tyro.conf.subcommand
     commands: Any = Union[  # noqa: UP007 - built at run time
         Annotated[Solve, subcommand("solve")],
@@ -107,7 +107,7 @@ def _command_of(arguments: Sequence[str], sweep: Sweep) -> Any:
 
 @contextlib.contextmanager
 def _unbroken_lines(arguments: Sequence[str]) -> Iterator[None]:
-    """Let tyro break no line, and so no word, of what it says; help is as wide as the terminal."""
+    """Keep tyro from breaking lines, and so words, of errors; help is as wide as the terminal."""
     before = os.environ.get("COLUMNS")
     if HELP.isdisjoint(arguments):
         os.environ["COLUMNS"] = "1000000"
@@ -121,7 +121,7 @@ def _unbroken_lines(arguments: Sequence[str]) -> Iterator[None]:
 
 
 def _one_line(box: str) -> str:
-    """The words of a box of text."""
+    """Return the text of a box as one line."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", box)
     lines = (line.strip("│ ") for line in text.splitlines() if line[:1] not in "╭╰")
     return re.sub(r"\s+", " ", " ".join(line for line in lines if line.strip("─")))

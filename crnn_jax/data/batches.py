@@ -1,7 +1,8 @@
 """From a prepared split to batches, with Grain.
 
-Random access all the way: a batch is a function of its number, so the whole state of an iterator
-is one number, whoever reads ahead, and any process can compute its own rows of any batch.
+All stages have random access: a batch is a function of its number, so the whole state of an
+iterator is one number, whether threads or processes read ahead, and any process can compute its own
+rows of any batch.
 """
 
 import contextlib
@@ -21,24 +22,24 @@ from crnn_jax.signals import end_with_parent
 
 
 class Batch(TypedDict):
-    """What a step gets. The log-mel stays float16 until it is on the device: half the transfer."""
+    """The input of a step. The log-mel is float16 until it is on the device: half the transfer."""
 
     log_mel: Float16[np.ndarray, "batch mel frames"]
     tags: UInt8[np.ndarray, "batch tags"]
 
 
 def count_frames(mel: MelConfig, clip_seconds: float | None) -> int:
-    """Frames of a training example: those of a clip, or of its centre of `clip_seconds`.
+    """Return the frames of a training example: the whole clip, or its centre `clip_seconds`.
 
     Raises
     ------
     UserError
-        If the stored clips are shorter than that, or it is too short for the networks.
+        If the stored clips are shorter than `clip_seconds`, or it is too short for the networks.
     """
     shortest = SHORTEST_FRAMES * mel.hop_length / mel.sample_rate
     if mel.frames < SHORTEST_FRAMES:
         raise UserError(
-            f"the networks need {shortest:.2g} s; prepare the data set with that or more",
+            f"the networks need {shortest:.2g} s; prepare the data set with at least that",
             field="mel.clip_seconds",
             value=f"{mel.clip_seconds:g}",
         )
@@ -48,7 +49,7 @@ def count_frames(mel: MelConfig, clip_seconds: float | None) -> int:
     if not SHORTEST_FRAMES <= frames <= mel.frames:
         raise UserError(
             f"the prepared clips last {mel.clip_seconds:g} s and "
-            f"the networks need {shortest:.2g} s; give a value between",
+            f"the networks need {shortest:.2g} s; give a value in between",
             field="clip_seconds",
             value=f"{clip_seconds:g}",
         )
@@ -56,7 +57,7 @@ def count_frames(mel: MelConfig, clip_seconds: float | None) -> int:
 
 
 class CropAndStrip(grain.transforms.Map):
-    """Keep the centre frames of an example, and drop what a step does not need."""
+    """Crop an example to its centre frames, and drop the fields that a step does not need."""
 
     def __init__(self, frames: int):
         self.frames = frames
@@ -68,7 +69,7 @@ class CropAndStrip(grain.transforms.Map):
 
 
 def count_steps(data: PreparedSet, config: TrainConfig) -> int:
-    """Batches of one pass over the training split, whose last examples may not fill one.
+    """Count the full batches of one pass over the training split.
 
     Raises
     ------
@@ -100,13 +101,13 @@ def training_batches(
     process: int = 0,
     n_processes: int = 1,
 ) -> Generator[Batch, None, None]:
-    """The batches of the shuffled training split without end, from number `first` on.
+    """Yield batches of the shuffled training split indefinitely, starting with number `first`.
 
     Every epoch has its own order, determined by the seed; the examples that do not fill the last
-    batch of an epoch are left out of that epoch. With several processes each gets its own rows of
+    batch of an epoch are left out of that epoch. With several processes, each gets its own rows of
     every batch: together they see what one process would.
 
-    To be closed at the end: threads or processes read ahead.
+    Close the generator after use: threads or processes read ahead.
     """
     rows = config.batch_size // n_processes
     batches = (
@@ -132,10 +133,10 @@ def evaluation_batches(
     process: int = 0,
     n_processes: int = 1,
 ) -> Generator[Batch, None, None]:
-    """One pass over a split in its stored order; the last batch is as short as it comes.
+    """Yield the batches of one pass over a split in its stored order; the last may be short.
 
-    With several processes each gets its own rows of every batch. Read by threads alone: a pass is
-    too short for processes to be started. To be closed at the end.
+    With several processes, each gets its own rows of every batch. Only threads read ahead: a pass
+    is too short to be worth starting processes. Close the generator after use.
     """
     rows = config.batch_size // n_processes
     batches = (
@@ -150,48 +151,48 @@ def evaluation_batches(
 def _read_ahead(
     batches: grain.MapDataset, threads: int, workers: int
 ) -> Generator[Batch, None, None]:
-    """Elements in their order, read by threads: of this process, or of `workers` others."""
-    # Grain's own default reads 500 elements ahead: batches here, and gigabytes.
+    """Yield elements in order, read by threads of this process or of `workers` others."""
+    # Grain's default reads 500 elements ahead: here these are batches, and gigabytes.
     ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     reader = batches.to_iter_dataset(ahead)
     if not workers:
         with contextlib.closing(iter(reader)) as iterator:
             yield from iterator
         return
-    # Grain asks for the value of one of its flags, and crnn_jax has no use for absl's.
+    # Grain reads one of its absl flags, and crnn_jax does not use absl to parse flags.
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
     options = grain.MultiprocessingOptions(workers)
     with contextlib.closing(iter(reader.mp_prefetch(options, _start_worker))) as iterator:
-        # Before the signals are masked, all that starts other processes but for the workers.
+        # Before the signals are masked, start every process other than the workers.
         iterator.get_state()
         with _signals_wait():
             iterator.start_prefetch()
         try:
             yield from map(_out_of_shared_memory, iterator)
         except RuntimeError as error:
-            # Grain has no class of its own for it.
+            # Grain has no exception class for this.
             if "Worker process was terminated" not in str(error):
                 raise
             raise UserError(
                 "a process that reads ahead was killed, most likely for "
-                "want of memory or of room in /dev/shm; give fewer, or a smaller --batch-size: "
-                "the same command goes on where it was",
+                "lack of memory or of space in /dev/shm; give the same command again "
+                "with fewer workers to resume, or give a smaller --batch-size",
                 field="read_workers",
                 value=workers,
             ) from error
 
 
 def _out_of_shared_memory(batch: Batch) -> Batch:
-    """A copy: JAX may keep what it is given, and the room that workers share is small."""
+    """Copy a batch: JAX may keep a reference to its input, and shared memory is small."""
     return Batch(log_mel=np.array(batch["log_mel"]), tags=np.array(batch["tags"]))
 
 
 @contextlib.contextmanager
 def _signals_wait() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait: in this thread for the while, in what it starts for good.
+    """Block Ctrl-C and SIGTERM: in this thread for the duration, in its children permanently.
 
-    Both may be sent to a whole group of processes (by a terminal, by Slurm); workers end when this
+    Both may be sent to a whole process group (by a terminal, by Slurm); workers end when this
     process has closed its reader.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
@@ -202,5 +203,5 @@ def _signals_wait() -> Iterator[None]:
 
 
 def _start_worker(worker: int, n_workers: int) -> None:
-    """What Grain calls first in a worker."""
+    """Initialise a worker; Grain calls this first."""
     end_with_parent()

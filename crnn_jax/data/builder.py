@@ -1,12 +1,11 @@
 """What the builders share: from a list of tracks to a prepared TFDS data set.
 
-A builder says which tracks there are (`RecordsBuilder.collection`) and how one becomes a clip
-(`RecordsBuilder.read_track`). The rest is here, once for all of them. A split is cut into shards
-of consecutive tracks; each shard is made by one call of `make_shard`, in a process of its own, and
-is either complete on disk or not there. So preparation uses all cores, needs the memory of one
-clip a process, can be interrupted at any moment and started again with one shard a process lost at
-most, and the finished set does not depend on how many processes made it or how often it was
-interrupted.
+A builder defines the tracks (`RecordsBuilder.collection`) and how one becomes a clip
+(`RecordsBuilder.read_track`). The rest is shared and is here. A split is cut into shards of
+consecutive tracks; each shard is made by one call of `make_shard`, in a process of its own, and is
+either complete on disk or not there. So preparation uses all cores, needs memory for one clip per
+process, and loses at most one shard per process when it is interrupted and started again; and the
+finished set does not depend on how many processes made it or how often it was interrupted.
 """
 
 import abc
@@ -42,43 +41,43 @@ from crnn_jax.files import put_in_place
 from crnn_jax.locks import lock, on_disk
 from crnn_jax.user_text import csv_text
 
-# Tracks of one shard. A shard is what an interruption can lose and what a process takes at a
-# time: 256 clips are 67 MB and some ten seconds of decoding. Small collections are cut into about
-# 32 shards, so that all cores have work to the end.
+# Tracks per shard. A shard is what an interruption can lose and what a process takes at a time: 256
+# clips are 67 MB and about ten seconds of decoding. Small collections are cut into about 32 shards,
+# so that all cores have work until the end.
 LARGEST_SHARD = 256
 SMALLEST_SHARD = 8
 SHARDS_OF_A_SMALL_SET = 32
-# Of the staging folder: what becomes the set's folder. Results of single shards are beside it.
+# Subfolder of the staging folder that becomes the set's folder; the shards' results are next to it.
 RECORDS = "records"
 
 
 class _Info(tfds.core.DatasetInfo):
-    """TFDS's description of a set, which asks nobody else."""
+    """TFDS's description of a set, without looking it up in a bucket."""
 
     def initialize_from_bucket(self) -> None:
-        # TFDS's makes a temporary folder first, and leaves it there.
+        # TFDS's version first makes a temporary folder, and leaves it there.
         pass
 
 
 class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Base of the builders.
 
-    A subclass has a docstring that says where the set comes from, its licence, its size and the
-    layout it expects, and a class attribute `name`.
+    A subclass has a docstring that states the source of the set, its licence, its size and the
+    expected layout, and a class attribute `name`.
 
     Parameters
     ----------
     config
-        Where the collection is, where the prepared set goes, and its log-mel.
+        Location of the collection, destination of the prepared set, and its log-mel.
     engine
-        What makes the shards; None: processes of this machine.
+        Makes the shards; None: processes on this machine.
     report
-        Called with the number of tracks done and of all, whenever a shard is finished.
+        Called with the number of tracks done so far and in total, whenever a shard is finished.
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    # Nothing is downloaded. (Looking for checksums, TFDS 4.9.10 wants a package that it does not
-    # ask for: importlib_resources.)
+    # Nothing is downloaded. (To look for checksums, TFDS 4.9.10 needs a package that it does not
+    # declare: importlib_resources.)
     url_infos = None
 
     def __init__(
@@ -103,7 +102,7 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         )
 
     def _build_data_dir(self, given_data_dir: str | None) -> tuple[str, str]:
-        # TFDS reads what is there right after this.
+        # Right after this, TFDS reads the folder.
         root, folder = super()._build_data_dir(given_data_dir)
         if is_whole(epath.Path(folder)):
             read_description(epath.Path(folder))
@@ -112,23 +111,23 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
     @classmethod
     @abc.abstractmethod
     def collection(cls, config: DataConfig) -> Collection:
-        """Tags and tracks, from the metadata alone.
+        """Return tags and tracks, from the metadata alone.
 
         Raises
         ------
         UserError
-            If a file of the expected layout is missing or is not what it should be.
+            If a file of the expected layout is missing or invalid.
         """
 
     @classmethod
     @abc.abstractmethod
     def variant(cls, config: DataConfig, collection: Collection) -> str:
-        """Folder name of this form of the set: two that differ must not share one."""
+        """Return the folder name of this variant of the set; no two variants may share one."""
 
     @staticmethod
     @abc.abstractmethod
     def read_track(config: DataConfig, track: Track) -> Float[np.ndarray, "samples"]:
-        """The clip of one track.
+        """Read the clip of one track.
 
         Raises
         ------
@@ -137,7 +136,7 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         """
 
     def check_audio(self) -> None:
-        """Called before the first shard: raise a UserError if no audio is where it should be."""
+        """Raise a UserError if no audio is where it should be; called before the first shard."""
 
     def _info(self) -> tfds.core.DatasetInfo:
         metadata = {
@@ -155,7 +154,7 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         )
 
     def shard_tasks(self, folder: epath.Path) -> list[ShardTask]:
-        """The shards to be made in `folder`, in the order of the set."""
+        """Return the shards to be made in `folder`, in the order of the set."""
         tasks = []
         for split, tracks in self._collection.splits.items():
             length = min(max(len(tracks) // SHARDS_OF_A_SMALL_SET, SMALLEST_SHARD), LARGEST_SHARD)
@@ -173,11 +172,11 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         return tasks
 
     def download_and_prepare(self, **_: Any) -> None:
-        """Make the set, or go on with making it.
+        """Make the set, or resume making it.
 
-        In place of TFDS's, which begins anew after an interruption. Everything is made in a
-        folder of a staging folder, which is renamed at the end: at any moment before, what is there
-        can be gone on with.
+        This replaces TFDS's method, which starts over after an interruption. Everything is written
+        to a subfolder of a staging folder, which is renamed at the end; until then, preparation can
+        be resumed from it.
 
         Raises
         ------
@@ -187,9 +186,9 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         with _alone(self.data_path):
             if not is_whole(self.data_path):
                 if self.data_path.exists() and on_disk(self.data_path):
-                    raise UserError(f"{self.data_path}: not a whole data set; delete it")
+                    raise UserError(f"{self.data_path}: not a complete data set; delete it")
                 self._download_and_prepare(None)
-            # What an attempt has left that was killed at its very end.
+            # Left over by an attempt that was killed at the very end.
             if (staging := self._staging_folder()).exists():
                 staging.rmtree()
 
@@ -203,7 +202,7 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         _move(records, self.data_path)
 
     def _make(self, tasks: Sequence[ShardTask]) -> dict[str, ShardResult]:
-        """Make the shards that are not there; what is known of each, by its path."""
+        """Make the missing shards; return the result of every shard by its path."""
         n_tracks = {task.path: len(task.tracks) for task in tasks}
         results: dict[str, ShardResult] = {}
         done = 0
@@ -214,7 +213,7 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         return results
 
     def _finish(self, records: epath.Path, in_order: Sequence[ShardResult]) -> None:
-        """Give the shards their final names, and write what is known of the set beside them."""
+        """Give the shards their final names, and write the set's description next to them."""
         rejected = [row for result in in_order for row in result.rejected]
         write_rejected(records / REJECTED, rejected)
         n_tracks = sum(map(len, self._collection.splits.values()))
@@ -232,14 +231,14 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             for number, shard in enumerate(shards):
                 made = epath.Path(shard.path)
                 name = template.sharded_filepath(shard_index=number, num_shards=len(shards)).name
-                # Not there: it had its final name when an earlier attempt was interrupted.
+                # If missing, it got its final name before an earlier attempt was interrupted.
                 if made.exists():
                     made.replace(records / name)
                 elif not (records / name).exists():
                     result_path(made).unlink()
                     raise UserError(
-                        f"{made}: made before, but not there any more; give the command again, "
-                        f"which makes it again"
+                        f"{made}: made before, but missing now; give the same command again to "
+                        f"make it again"
                     )
             split_infos.append(
                 tfds.core.SplitInfo(
@@ -251,7 +250,7 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             )
             tag_counts[split] = np.sum([shard.tag_counts for shard in shards], axis=0).tolist()
         for shard in in_order:
-            # Of a shard whose files were all rejected.
+            # Only shards whose files were all rejected still have this name.
             epath.Path(shard.path).unlink(missing_ok=True)
         self.info.metadata["tag_counts"] = tag_counts
         self.info.metadata["n_rejected"] = len(rejected)
@@ -259,13 +258,13 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         self.info.write_to_directory(records)
 
     def _staging_folder(self) -> epath.Path:
-        """Where the shards of exactly this set wait until all are there."""
+        """Return the folder in which the shards of exactly this set are kept until all are made."""
         return self.data_path.with_name(f"{self.data_path.name}.preparing-{self.tracks_digest}")
 
 
 @dataclasses.dataclass(frozen=True)
 class _Reader:
-    """`RecordsBuilder.read_track` of a builder's class: what a worker process gets of it."""
+    """`RecordsBuilder.read_track` of a builder's class, in a form that can be sent to a process."""
 
     builder: type[RecordsBuilder]
     config: DataConfig
@@ -277,8 +276,8 @@ class _Reader:
             root = self.config.manual_dir
             if error.reason == "missing" and root is not None and not epath.Path(root).exists():
                 raise UserError(
-                    "not there any more, or not on this machine; mount it, "
-                    "and give the command again, which goes on where it was",
+                    "no longer exists, or is not on this machine; mount it and give the same "
+                    "command again to resume",
                     field="manual_dir",
                     value=root,
                 ) from error
@@ -286,25 +285,25 @@ class _Reader:
 
 
 def lock_of(folder: epath.Path) -> epath.Path:
-    """The file that is locked by whoever makes a set's folder."""
+    """Return the file that is locked by the process that makes a set's folder."""
     return folder.with_name(f".{folder.name}.lock")
 
 
 @contextlib.contextmanager
 def _alone(folder: epath.Path) -> Iterator[None]:
-    """Let one process at a time make a set's folder; the others wait."""
+    """Allow one process at a time to make a set's folder; the others wait."""
     path = lock_of(folder)
     with lock(path, wait=False) as held:
         if held:
             yield
             return
-    warnings.warn(f"{folder}: another process prepares this set; waiting for it", stacklevel=2)
+    warnings.warn(f"{folder}: another process is preparing this set; waiting for it", stacklevel=2)
     with lock(path, wait=True):
         yield
 
 
 def _move(records: epath.Path, folder: epath.Path) -> None:
-    """Let a finished set be at its place: at once on a disk, its description last in a store."""
+    """Move a finished set into place: atomically on a disk; in a store, its description last."""
     if on_disk(folder):
         put_in_place(records, folder)
         return
@@ -314,7 +313,7 @@ def _move(records: epath.Path, folder: epath.Path) -> None:
 
 
 def _mel_suffix(mel: MelConfig) -> str:
-    """Tells sets with another log-mel than the paper's apart."""
+    """Return a suffix that identifies a log-mel other than the paper's."""
     if mel == MelConfig():
         return ""
     # As floats: 4 s and 4.0 s are the same length.
@@ -331,14 +330,14 @@ def _check_rejected(
         raise UserError(
             f"{config.dataset}: {len(rejected)} of {n_tracks} files ({share:.1%}) cannot be used, "
             f"more than --max-rejected {100 * config.max_rejected:g}%; they are listed in "
-            f"{records / 'rejected.csv'}. What is prepared is kept: mend the files, or give the "
+            f"{records / 'rejected.csv'}. Finished shards are kept: fix the files, or give the "
             f"command again with a higher --max-rejected"
         )
 
 
 def write_rejected(path: epath.Path, rejected: Iterable[Rejected]) -> None:
-    """Write ``rejected.csv``: one row a file that was left out."""
+    """Write ``rejected.csv``: one row per file that was left out."""
     columns = [field.name for field in dataclasses.fields(Rejected)]
     text = csv_text([columns, *map(dataclasses.astuple, rejected)])
-    # A file's name may be bytes that are no text.
+    # A file's name may be bytes that are not text.
     path.write_bytes(text.encode("utf-8", "backslashreplace"))

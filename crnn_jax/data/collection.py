@@ -1,4 +1,4 @@
-"""A collection before it is prepared: its tracks, and what they are tagged with."""
+"""A collection before it is prepared: its tracks and their tags."""
 
 import dataclasses
 import hashlib
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Track:
-    """One clip to be: its name, where it comes from, and its tags as column numbers."""
+    """A clip to be made: its name, its source, and its tags as column numbers."""
 
     track_id: str
     source: str
@@ -16,14 +16,14 @@ class Track:
 
 @dataclasses.dataclass(frozen=True)
 class Collection:
-    """All that preparation must know of a collection.
+    """Everything that preparation needs to know about a collection.
 
     Attributes
     ----------
     tag_names, tag_categories
-        The columns, and what each is about (genre, mood, instrument, era, …).
+        Names of the columns, and their categories (genre, mood, instrument, era, …).
     splits
-        Tracks of each split, in the order in which they are stored.
+        The tracks of each split, in the order in which they are stored.
     """
 
     tag_names: tuple[str, ...]
@@ -32,9 +32,9 @@ class Collection:
 
 
 def digest_of(collection: Collection) -> str:
-    """Tells collections apart that have other tracks, tags or splits."""
+    """Return a digest that distinguishes collections with different tracks, tags or splits."""
     digest = hashlib.sha256(repr(collection.tag_names).encode())
     for split, tracks in collection.splits.items():
-        # The audio's place is not part of it: it may be moved.
+        # The audio's location is not part of it: the files may be moved.
         digest.update(repr((split, [(track.track_id, track.tags) for track in tracks])).encode())
     return digest.hexdigest()[:12]

@@ -1,8 +1,8 @@
-"""What a prepared set's folder says of itself, read without trusting it.
+"""Read the description in a prepared set's folder without trusting it.
 
-TFDS imports the classes that a set's ``features.json`` names, and makes the names of its record
-files of what ``dataset_info.json`` says. So before TFDS sees them, both must be what this project
-writes: what is opened can neither run code nor lead to files elsewhere.
+TFDS imports the classes that a set's ``features.json`` names, and derives the names of the record
+files from ``dataset_info.json``. So before TFDS sees them, both must be what this project writes:
+opening a set can neither run code nor lead to files elsewhere.
 """
 
 import dataclasses
@@ -24,14 +24,14 @@ from crnn_jax.errors import UserError
 from crnn_jax.serialization import from_mapping
 
 SPLITS = ("train", "valid", "test")
-# TFDS's names.
+# File names of TFDS.
 DESCRIPTION = "dataset_info.json"
 METADATA = "metadata.json"
 FEATURES = "features.json"
-# Ours.
+# File names of this project.
 REJECTED = "rejected.csv"
 FILE_FORMAT = "array_record"
-# What TFDS writes of a set of ours. Of all else that it would read, some leads to code.
+# The fields that TFDS writes for our sets. Some of the others that it reads lead to code.
 INFO_FIELDS = frozenset(
     {
         *("name", "config_name", "version", "description", "module_name"),
@@ -44,9 +44,9 @@ MessageT = TypeVar("MessageT", bound=Message)
 
 
 def features(mel: MelConfig, n_tags: int) -> tfds.features.FeaturesDict:
-    """What is stored of a clip.
+    """Return the features that are stored for each clip.
 
-    float16 keeps a log-mel in dB to 0.03 dB, at half the size.
+    float16 stores a log-mel in dB to within 0.03 dB, at half the size.
     """
     shape = (mel.n_mels, mel.frames)
     return tfds.features.FeaturesDict(
@@ -59,17 +59,17 @@ def features(mel: MelConfig, n_tags: int) -> tfds.features.FeaturesDict:
 
 
 def is_whole(folder: epath.Path) -> bool:
-    """Whether a folder has a finished set: its description is the last thing that comes there."""
+    """Return whether a folder holds a finished set: its description is written last."""
     return (folder / DESCRIPTION).exists()
 
 
 def read_description(folder: epath.Path) -> dict[str, Any]:
-    """The fields of a `crnn_jax.data.prepared.PreparedSet`, but for its path.
+    """Read the fields of a `crnn_jax.data.prepared.PreparedSet`, except its path.
 
     Raises
     ------
     UserError
-        If a file of the folder is missing, is not whole, or is not as this project writes it.
+        If a file of the folder is missing, incomplete, or not as this project writes it.
     """
     info = _read_message(folder / DESCRIPTION, dataset_info_pb2.DatasetInfo())
     _check_info(folder / DESCRIPTION, info)
@@ -80,9 +80,9 @@ def read_description(folder: epath.Path) -> dict[str, Any]:
     try:
         expected = features(described["mel"], len(described["tag_names"])).to_proto()
     except (ValueError, OverflowError):
-        _refuse(folder / METADATA, "`mel` is not that of a log-mel")
+        _refuse(folder / METADATA, "`mel` does not describe a log-mel")
     if stored != expected:
-        _refuse(folder / FEATURES, "not the log-mels, tags and names that this project stores")
+        _refuse(folder / FEATURES, "not the log-mels, tags and ids that this project stores")
 
     there = {path.name for path in folder.iterdir()}
     for name in (*_record_files(info, folder), REJECTED):
@@ -93,7 +93,7 @@ def read_description(folder: epath.Path) -> dict[str, Any]:
 
 def _refuse(path: epath.Path, what: str) -> NoReturn:
     raise UserError(
-        f"{path}: {what}; give a set that this project has prepared, or delete its folder and "
+        f"{path}: {what}; give a set that this project prepared, or delete its folder and "
         f"prepare it again"
     )
 
@@ -104,33 +104,33 @@ def _read_text(path: epath.Path) -> str:
     except FileNotFoundError:
         _refuse(path, "missing")
     except (UnicodeDecodeError, IsADirectoryError):
-        _refuse(path, "not a text")
+        _refuse(path, "not a text file")
 
 
 def _read_message(path: epath.Path, message: MessageT) -> MessageT:
     try:
         return json_format.Parse(_read_text(path), message)
     except (json_format.ParseError, RecursionError):
-        _refuse(path, "not whole, or not as this project writes it")
+        _refuse(path, "incomplete, or not as this project writes it")
 
 
 def _check_info(path: epath.Path, info: dataset_info_pb2.DatasetInfo) -> None:
-    """Refuse what leads to code, to files elsewhere, or to no examples."""
+    """Refuse a description that leads to code, to files elsewhere, or to no examples."""
     fields = {field.name for field, _ in info.ListFields()}
     if unknown := sorted(fields - INFO_FIELDS):
-        _refuse(path, f"has {', '.join(unknown)}")
+        _refuse(path, f"has unknown fields ({', '.join(unknown)})")
     if not re.fullmatch(r"[a-z]\w*", info.name, re.ASCII) or not info.config_name:
-        _refuse(path, "has no name as ours")
+        _refuse(path, "has no valid name")
     if not re.fullmatch(r"\d+\.\d+\.\d+", info.version, re.ASCII):
-        _refuse(path, "has no version")
+        _refuse(path, "has no valid version")
     if info.file_format != FILE_FORMAT:
         _refuse(path, f"its records are not in the format {FILE_FORMAT}")
     if tuple(split.name for split in info.splits) != SPLITS:
-        _refuse(path, f"has not the splits {', '.join(SPLITS)}")
+        _refuse(path, f"does not have the splits {', '.join(SPLITS)}")
     for split in info.splits:
         fields = {field.name for field, _ in split.ListFields()}
         if fields - SPLIT_FIELDS or split.filepath_template != naming.DEFAULT_FILENAME_TEMPLATE:
-            _refuse(path, f"its {split.name} split has other files than ours")
+            _refuse(path, f"its {split.name} split has unexpected files")
         if not split.shard_lengths or min(split.shard_lengths) < 1:
             _refuse(path, f"its {split.name} split has no examples")
 
@@ -152,32 +152,32 @@ def _read_metadata(path: epath.Path, n_examples: Mapping[str, int]) -> dict[str,
     try:
         metadata = json.loads(_read_text(path))
     except (ValueError, RecursionError):
-        _refuse(path, "not whole")
+        _refuse(path, "incomplete")
     if not isinstance(metadata, dict):
-        _refuse(path, "not that of a set with log-mels and tags")
+        _refuse(path, "does not describe a set with log-mels and tags")
 
     names = _list_of(str, metadata.get("tag_names"))
     if not names:
-        _refuse(path, "`tag_names` are not names")
+        _refuse(path, "`tag_names` is not a list of names")
     categories = _list_of(str, metadata.get("tag_categories"))
     if len(categories) != len(names):
-        _refuse(path, "`tag_categories` are not those of the tags")
+        _refuse(path, "`tag_categories` does not match the tags")
     counts = metadata.get("tag_counts")
     if not isinstance(counts, dict) or counts.keys() != n_examples.keys():
-        _refuse(path, "`tag_counts` are not those of the splits")
+        _refuse(path, "`tag_counts` does not match the splits")
     for split in counts:
         of_split = _list_of(int, counts[split])
         if (
             len(of_split) != len(names)
             or not 0 <= min(of_split) <= max(of_split) <= n_examples[split]
         ):
-            _refuse(path, f"`tag_counts` of {split} are not those of the tags")
+            _refuse(path, f"`tag_counts` of {split} does not match the tags")
     n_rejected = metadata.get("n_rejected")
     if type(n_rejected) is not int or n_rejected < 0:
         _refuse(path, "`n_rejected` is not a number of files")
     digest = metadata.get("tracks_digest")
     if not isinstance(digest, str | None):
-        _refuse(path, "`tracks_digest` is not a text")
+        _refuse(path, "`tracks_digest` is not a string")
     return {
         "tag_names": tuple(names),
         "tag_categories": tuple(categories),
@@ -189,7 +189,7 @@ def _read_metadata(path: epath.Path, n_examples: Mapping[str, int]) -> dict[str,
 
 
 def _list_of(kind: type, values: Any) -> list[Any]:
-    """The values if they are of a kind, else none."""
+    """Return the values if all are of a type, otherwise an empty list."""
     fits = isinstance(values, list) and all(type(value) is kind for value in values)
     return values if fits else []
 
@@ -199,11 +199,11 @@ def _mel_of(path: epath.Path, values: Any) -> MelConfig:
     if (
         not isinstance(values, dict)
         or values.keys() != kinds.keys()
-        # JSON need not tell 4 from 4.0.
+        # JSON need not distinguish 4 from 4.0.
         or not all(type(value) in (int, kinds[name]) for name, value in values.items())
     ):
-        _refuse(path, "`mel` is not that of a log-mel")
+        _refuse(path, "`mel` does not describe a log-mel")
     try:
         return from_mapping(MelConfig, values)
     except UserError:
-        _refuse(path, "`mel` is not that of a log-mel")
+        _refuse(path, "`mel` does not describe a log-mel")

@@ -1,6 +1,6 @@
-"""The data sets: one builder a file, and `BUILDERS`, the registry that names them.
+"""The data sets: one builder per file, and `BUILDERS`, the registry of their names.
 
-`prepare` makes a set if it is not there yet; `open_set` opens a prepared one.
+`prepare` makes a set if it does not exist yet; `open_set` opens a prepared one.
 """
 
 import bisect
@@ -32,15 +32,16 @@ BUILDERS: "Registry[type[RecordsBuilder]]" = Registry(
     "data set", field="dataset", package="data.sets", attribute="BUILDER"
 )
 
-# Files that a process may have open beside the shards: libraries, pipes, a snapshot under way.
+# Files that a process may have open in addition to the shards: libraries, pipes, a snapshot that is
+# being written.
 OTHER_FILES = 256
 
 
 class Records(Sequence[dict[str, Any]]):
     """Random access to the examples of a split.
 
-    The file of a shard is opened when the first of its examples is read, and stays open as long
-    as this object is there. In another process it begins with no file open.
+    A shard's file is opened when the first of its examples is read, and stays open as long as this
+    object exists. A copy in another process starts with no file open.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ class Records(Sequence[dict[str, Any]]):
     shards
         Files of the shards, in the order of the examples.
     shard_lengths
-        Examples of each.
+        Number of examples in each shard.
     """
 
     def __init__(
@@ -69,14 +70,14 @@ class Records(Sequence[dict[str, Any]]):
         place = range(len(self))[place]
         try:
             return self._examples[place]
-        # ArrayRecord's for a file that it cannot open or read, and TFDS's for a record of another
-        # form; an empty one stands for what is behind the end of a file that has been cut.
+        # ArrayRecord's errors for a file that it cannot open or read, and TFDS's for a record of
+        # another form; records behind the end of a truncated file are read as empty.
         except (RuntimeError, ValueError, KeyError) as error:
             shard = self.shards[bisect.bisect_right(self._ends, place)]
             (words, *_) = re.split("[;\n]", str(error), maxsplit=1)
             if os.strerror(errno.EMFILE) in words:
                 raise UserError(
-                    f"{shard}: too many files are open already; allow more (`ulimit -n`)"
+                    f"{shard}: too many open files; allow more (`ulimit -n`)"
                 ) from error
             raise UserError(
                 f"{shard}: cannot be read ({words}); restore it, or delete its folder and prepare "
@@ -93,19 +94,19 @@ class PreparedSet:
     path
         Its folder.
     name
-        Builder and variant, such as ``folder/clips-1a2b3c4d``.
+        Names of the builder and the variant, such as ``folder/clips-1a2b3c4d``.
     tag_names, tag_categories
-        The columns of the targets.
+        Names and categories of the targets' columns.
     mel
-        The log-mel that is stored.
+        Front end of the stored log-mels.
     n_examples
-        Examples of each split.
+        Number of examples in each split.
     tag_counts
-        Positive examples of each tag in each split.
+        Number of positive examples of each tag in each split.
     n_rejected
-        Files that could not be used; ``rejected.csv`` in its folder lists them.
+        Number of files that could not be used; ``rejected.csv`` in the folder lists them.
     tracks_digest
-        Tells sets apart that were made of other lists of tracks.
+        Distinguishes sets made from different lists of tracks.
     """
 
     path: str
@@ -119,16 +120,16 @@ class PreparedSet:
     tracks_digest: str | None
 
     def source(self, split: str) -> Records:
-        """Random access to a split: ``log_mel`` (mel × frames, float16 dB), ``tags``, ``track_id``.
+        """Open a split: ``log_mel`` (mel × frames, float16 dB), ``tags``, ``track_id``.
 
-        It is the same object for all who ask: a shard's file is opened once, and closed when
-        neither this set nor its source is referred to any more.
+        Every call returns the same object: a shard's file is opened once, and closed when neither
+        this set nor its source is referenced any more.
 
         Raises
         ------
         UserError
-            If there is no such split, the set is not on a local disk (ArrayRecord reads local
-            files only), or it has more shards than the process may have files open.
+            If there is no such split, the set is not on a local disk (ArrayRecord only reads local
+            files), or it has more shards than the process may have open files.
         """
         if split not in self._sources:
             self._sources[split] = self._open(split)
@@ -139,7 +140,7 @@ class PreparedSet:
         return {}
 
     def __getstate__(self) -> dict[str, Any]:
-        # Another process opens its own.
+        # Another process opens its own sources.
         return {name: value for name, value in vars(self).items() if name != "_sources"}
 
     def _open(self, split: str) -> Records:
@@ -147,7 +148,7 @@ class PreparedSet:
 
         if "://" in self.path:
             raise UserError(
-                f"{self.path}: not on a local disk; copy the folder to one, give the copy"
+                f"{self.path}: not on a local disk; copy the folder to one and give the copy"
             )
         if split not in self.n_examples:
             raise UserError(f"split `{split}`: {self.path} has {', '.join(self.n_examples)}")
@@ -162,7 +163,7 @@ class PreparedSet:
         )
 
     def rejected_by_reason(self) -> dict[str, int]:
-        """How many files could not be used for which reason, the most frequent reason first."""
+        """Count the files that could not be used by reason, the most frequent reason first."""
         path = epath.Path(self.path) / "rejected.csv"
         try:
             rows = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8"), newline=""))
@@ -174,12 +175,12 @@ class PreparedSet:
 
 
 def _allow_open_files(n_shards: int, path: str) -> None:
-    """Let this process have all shards of a set open.
+    """Allow this process to have all shards of a set open.
 
     Raises
     ------
     UserError
-        If the system's limit for the process does not allow that.
+        If the system's limit for the process is too low.
     """
     needed = n_shards + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -190,7 +191,7 @@ def _allow_open_files(n_shards: int, path: str) -> None:
             f"{path}: reading its {n_shards} shards takes up to {needed} open files, and this "
             f"process may have {hard}; allow more (`ulimit -n {needed}`)"
         )
-    # Not to the hard limit: where that is a billion, programs that go through all numbers stall.
+    # Not to the hard limit: if that is a billion, programs that loop over all descriptors stall.
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
@@ -200,7 +201,7 @@ def open_set(path: str | os.PathLike) -> PreparedSet:
     Raises
     ------
     UserError
-        If the folder is not a data set that this project has prepared.
+        If the folder is not a data set that this project prepared.
     """
     from crnn_jax.data.description import is_whole, read_description
 
@@ -220,16 +221,16 @@ def prepare(
     engine: "Engine | None" = None,
     report: "Callable[[int, int], None] | None" = None,
 ) -> PreparedSet:
-    """Open a data set, after making it if it is not there yet.
+    """Open a data set; make it first if it does not exist yet.
 
     Parameters
     ----------
     config
-        Which, where from and where to.
+        The data set, its source and its destination.
     engine
-        What makes the shards; None: processes of this machine.
+        Makes the shards; None: processes on this machine.
     report
-        Called with the number of tracks done so far and of all, whenever a shard is finished.
+        Called with the number of tracks done so far and in total, whenever a shard is finished.
 
     Raises
     ------
@@ -247,7 +248,7 @@ def prepare(
     data = open_set(builder.data_path)
     if data.tracks_digest != builder.tracks_digest:
         raise UserError(
-            f"{data.path}: made of another list of tracks than there is now; delete it, or give "
-            f"another --data-dir"
+            f"{data.path}: made from another list of tracks than the current one; delete it, or "
+            f"give another --data-dir"
         )
     return data

@@ -1,4 +1,4 @@
-"""What the published collections share: finding their files where users have unpacked them."""
+"""What the published collections share: finding their files where users unpacked them."""
 
 import abc
 import csv
@@ -15,25 +15,25 @@ from crnn_jax.data.builder import RecordsBuilder
 from crnn_jax.data.collection import Track
 from crnn_jax.errors import UserError
 
-# Where the folder is the right one, not all of this many files are missing.
+# If the folder is the right one, at least one of this many files exists.
 LOOKED_FOR = 100
 
 
 class PublishedCollection(RecordsBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Base of the builders of published collections.
 
-    `Track.source` is the audio's name as the collection's metadata has it, relative to
+    `Track.source` is the audio's path as in the collection's metadata, relative to
     ``config.manual_dir``.
     """
 
     @staticmethod
     @abc.abstractmethod
     def audio_names(source: str) -> Sequence[str]:
-        """Where the audio may be, relative to the collection's folder: the best place first."""
+        """Return where the audio may be, relative to the collection's folder, best place first."""
 
     @classmethod
     def audio_path(cls, config: DataConfig, track: Track) -> epath.Path:
-        """Where a track's audio is, or should be if it is nowhere."""
+        """Return the path of a track's audio, or the first candidate if none exists."""
         root = collection_root(config)
         paths = [root / name for name in cls.audio_names(track.source)]
         return next((path for path in paths if path.exists()), paths[0])
@@ -49,12 +49,12 @@ class PublishedCollection(RecordsBuilder, skip_registration=True):  # type: igno
             names = " or ".join(self.audio_names(some[0].source))
             raise UserError(
                 f"{self.config.dataset}: no audio in {collection_root(self.config)}: {names} is "
-                f"not there, nor are {len(some) - 1} others; give another --manual-dir"
+                f"missing, as are {len(some) - 1} others; give another --manual-dir"
             )
 
 
 def collection_root(config: DataConfig) -> epath.Path:
-    """The collection's folder, ``config.manual_dir``.
+    """Return the collection's folder, ``config.manual_dir``.
 
     Raises
     ------
@@ -69,12 +69,12 @@ def collection_root(config: DataConfig) -> epath.Path:
 
 
 def find_folder(config: DataConfig, folders: Sequence[str], file: str) -> epath.Path:
-    """The first of some folders, relative to the collection's, that has a file.
+    """Return the first of some folders, relative to the collection's, that contains a file.
 
     Raises
     ------
     UserError
-        If none has; it names the file and all folders that were looked at.
+        If none does; the message names the file and all folders searched.
     """
     root = collection_root(config)
     if not root.is_dir():
@@ -90,7 +90,7 @@ def find_folder(config: DataConfig, folders: Sequence[str], file: str) -> epath.
 
 
 def read_text(path: epath.Path) -> str:
-    """A metadata file.
+    """Read a metadata file.
 
     Raises
     ------
@@ -102,18 +102,18 @@ def read_text(path: epath.Path) -> str:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; put the collection's metadata there") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not text in UTF-8; get it anew") from error
+        raise UserError(f"{path}: not text in UTF-8; download it again") from error
 
 
 def read_rows(path: epath.Path) -> Iterator[list[str]]:
-    """The rows of a tab-separated file, its header among them.
+    """Yield the rows of a tab-separated file, including its header.
 
     Raises
     ------
     UserError
-        As `read_text`, and if it is not such a file.
+        As for `read_text`, or if it is not a tab-separated file.
     """
     try:
         yield from csv.reader(io.StringIO(read_text(path), newline=""), delimiter="\t")
     except csv.Error as error:
-        raise UserError(f"{path}: not a tab-separated file ({error}); get it anew") from error
+        raise UserError(f"{path}: not a tab-separated file ({error}); download it again") from error

@@ -1,4 +1,4 @@
-"""A shard of a set to be: consecutive tracks, made by one call, whole on the disk or not there."""
+"""Make one shard of a set: consecutive tracks, either complete on the disk or not there."""
 
 import contextlib
 import dataclasses
@@ -36,7 +36,7 @@ class Rejected:
 
 @dataclasses.dataclass(frozen=True)
 class ShardTask:
-    """A shard to be made: all that a process, on this machine or another, must be told."""
+    """A shard to be made: everything that a process, here or elsewhere, needs to make it."""
 
     read: Callable[[Track], Float[np.ndarray, "samples"]]
     mel: MelConfig
@@ -48,7 +48,7 @@ class ShardTask:
 
 @dataclasses.dataclass(frozen=True)
 class ShardResult:
-    """What is known of a finished shard."""
+    """The description of a finished shard."""
 
     split: str
     path: str
@@ -58,21 +58,21 @@ class ShardResult:
     rejected: tuple[Rejected, ...]
 
 
-# Makes all shards of the tasks and gives their results as they come, in any order.
+# Makes all shards of the tasks and yields their results as they finish, in any order.
 Engine = Callable[[Sequence[ShardTask]], Iterator[ShardResult]]
 
 
 def make_shard(task: ShardTask) -> ShardResult:
     """Decode the tracks of a shard and write their records; unusable tracks are left out.
 
-    The record file and then its result are put in place when they are complete and on the disk, so
-    a shard with a result is whole. A shard that is there already is not made again.
+    The record file and then its result are moved into place when they are complete and on the disk,
+    so a shard with a result is complete. A shard that exists already is not made again.
     """
     path = epath.Path(task.path)
     finished = finished_shard(path)
     if finished is not None and not _usable_by_now(task, finished):
         return finished
-    # A cluster may give one shard to two machines at once: the last one replaces the same bytes.
+    # A cluster may run one task on two machines at once: the last one writes the same bytes again.
     temporary = result_path(path).with_suffix(f".{uuid.uuid4().hex}.tmp")
     try:
         if "://" not in task.path:
@@ -80,7 +80,7 @@ def make_shard(task: ShardTask) -> ShardResult:
                 result = _write_records(task, temporary)
         else:
             with tempfile.TemporaryDirectory() as folder:
-                # ArrayRecord writes local files only.
+                # ArrayRecord only writes local files.
                 written = epath.Path(folder) / path.name
                 with _disk_errors(written):
                     result = _write_records(task, written)
@@ -88,14 +88,14 @@ def make_shard(task: ShardTask) -> ShardResult:
         put_in_place(temporary, path)
         write_file(result_path(path), json.dumps(dataclasses.asdict(result)).encode())
     finally:
-        # There only if something failed.
+        # Exists only if something failed.
         temporary.unlink(missing_ok=True)
     return result
 
 
 @contextlib.contextmanager
 def _disk_errors(path: epath.Path) -> Iterator[None]:
-    """Raise as `OSError` what ArrayRecord passes on of the disk, in the system's words alone."""
+    """Raise ArrayRecord's errors about the disk as `OSError`, with only the system's message."""
     try:
         yield
     except RuntimeError as error:
@@ -108,7 +108,7 @@ def _disk_errors(path: epath.Path) -> Iterator[None]:
 def _write_records(task: ShardTask, path: epath.Path) -> ShardResult:
     shape = features(task.mel, task.n_tags)
     serializer = example_serializer.ExampleSerializer(shape.get_serialized_info())
-    # One record a group: the order of reading is random.
+    # One record per group: records are read in random order.
     writer = ArrayRecordWriter(os.fspath(path), "group_size:1")
     n_examples, n_bytes = 0, 0
     tag_counts = np.zeros(task.n_tags, int)
@@ -128,7 +128,7 @@ def _write_records(task: ShardTask, path: epath.Path) -> ShardResult:
             "tags": tags,
             "track_id": track.track_id,
         }
-        # The fields of a record are a map, whose order changes from process to process otherwise.
+        # The fields of a record are a map, whose order would otherwise differ between processes.
         record = serializer.get_tf_example(shape.encode_example(example)).SerializeToString(
             deterministic=True
         )
@@ -142,24 +142,24 @@ def _write_records(task: ShardTask, path: epath.Path) -> ShardResult:
 
 
 def finished_shard(path: epath.Path) -> ShardResult | None:
-    """What is known of a shard, or None if it is not there or not whole."""
+    """Read the result of a shard; None if it does not exist or is incomplete."""
     stored = result_path(path)
     if not stored.exists():
         return None
     try:
         return _result_from_json(stored.read_text())
     except (ValueError, KeyError, TypeError):
-        # Of a power cut, or of a damaged disk.
+        # After a power cut, or from a damaged disk.
         return None
 
 
 def result_path(shard: epath.Path) -> epath.Path:
-    """Where the result of a shard is: beside the folder that is to become the set's."""
+    """Return the path of a shard's result: next to the folder that becomes the set's."""
     return shard.parent.parent / f"{shard.stem}.json"
 
 
 def _usable_by_now(task: ShardTask, finished: ShardResult) -> bool:
-    """Whether a file that was rejected in an earlier attempt has been mended since."""
+    """Return whether a file that was rejected in an earlier attempt has been fixed since."""
     rejected = {row.track_id for row in finished.rejected}
     for track in task.tracks:
         if track.track_id in rejected:

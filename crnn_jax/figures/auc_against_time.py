@@ -35,7 +35,7 @@ def auc_against_training_time(results: pd.DataFrame) -> Figure:
 
     One line for each architecture and rule, from the smallest network to the largest; the markers
     grow with the networks. Points are means over seeds, in both directions. Runs without an AUC
-    are left out, and in each panel those without its time.
+    are left out, and each panel leaves out runs without its time.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def _scale_time_axis(axes: Axes, seconds: pd.Series) -> None:
     """Make the axis logarithmic where times differ by more than a factor of 10."""
     decades = math.log10(seconds.max() / seconds.min())
     if decades > 1:
-        # As many ticks a decade as have room for their labels; 0.75: the axes' part of the column.
+        # As many ticks per decade as fit with labels; 0.75: the axes' share of the column.
         label_width = 0.62 * FONT_SIZE * len(f"{seconds.max():,.0f}")
         room = 0.75 * COLUMN_WIDTH * 72 / (1.2 * decades)
         steps = (1, 2, 5) if 0.3 * room > label_width else (1, 3)

@@ -1,4 +1,4 @@
-"""What all figures share: sizes, style, and how they are written.
+"""Sizes, style and output that all figures share.
 
 The same figure always gives the same bytes: the style starts from Matplotlib's defaults, whatever
 the user's own style is, fonts are those that come with Matplotlib, and no date is written.
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from crnn_jax.errors import UserError
 from crnn_jax.files import write_file
 
-# Inches: a column of a two-column page, and both.
+# Inches: one column of a two-column page, and both columns.
 COLUMN_WIDTH = 3.4
 PAGE_WIDTH = 7.0
 # Points (1/72 inch).
@@ -80,7 +80,7 @@ def wrap_text(text: str, width: float) -> str:
 
 
 def check_image_path(path: epath.Path, field: str, formats: Collection[str] = FORMATS) -> None:
-    """Raise a UserError that names `field` if no such image can have this name."""
+    """Raise a UserError that names `field` if the path is not that of such an image."""
     if path.suffix.removeprefix(".") not in formats or path.is_dir():
         names = " or ".join(f".{name}" for name in formats)
         raise UserError(f"give a file name that ends in {names}", field=field, value=path)

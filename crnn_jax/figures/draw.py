@@ -32,7 +32,7 @@ def draw(folder: epath.PathLike) -> list[epath.Path]:
     Returns
     -------
     list of epath.Path
-        The files written. A figure that is there already is replaced.
+        The files written. Existing figures are replaced.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A page about a prepared data set, which shows whether it was prepared well.
+"""A page about a prepared data set that shows whether it was prepared well.
 
 It shows clips that are silent, cut short or all alike, a band limit, a level that differs from
 split to split, a tag that hardly any clip has, and tags that do not fit the sound.
@@ -117,7 +117,7 @@ def _draw_clips(figure: SubFigure, data: "PreparedSet") -> None:
         for axes in axes_of_row[len(row) :]:
             axes.set_visible(False)
         for axes, example in zip(axes_of_row, row, strict=False):
-            # All clips have one scale, so that one that is too soft or too loud shows.
+            # All clips share one scale, so that one that is too quiet or too loud stands out.
             axes.imshow(
                 example["log_mel"].astype(np.float32),
                 origin="lower",
@@ -191,7 +191,7 @@ def _draw_tag_shares(axes: Axes, data: "PreparedSet") -> None:
     axes.set_xlim(-0.6, len(order) - 0.4)
     axes.set_title(f"Clips that have a tag: {train} (bars)", loc="left")
     axes.set_ylabel("clips (%)")
-    # A colour that two categories share names neither.
+    # A colour that two categories share identifies neither.
     named = colour_of if len(colour_of) <= len(COLOURS) else {}
     handles = [
         Line2D([], [], color=colour, alpha=0.5, linewidth=5, label=drawable(name, LONGEST_TAG))
@@ -208,7 +208,7 @@ def _legend_above(axes: Axes, handles: Sequence[Artist]) -> None:
         borderaxespad=0,
         ncols=len(handles),
     )
-    # Many or long names must not take room from the axes; there is room beside the title.
+    # Many or long names must not take room from the axes; there is room next to the title.
     legend.set_in_layout(False)
     for text in legend.get_texts():
         text.set_parse_math(False)

@@ -74,7 +74,7 @@ def add_legend(
 
 
 def architecture_handle(look: ArchitectureLook, rule: Rule = "uniform") -> Line2D:
-    """Make the legend's entry of an architecture."""
+    """Make the legend entry of an architecture."""
     return Line2D([], [], **line_style(look, rule) | {"label": look.name})
 
 
@@ -92,7 +92,7 @@ def _rule_handle(rule: Rule) -> Line2D:
 
 
 def seeds_note(statistic: str, counts: Sequence[int]) -> str:
-    """Say how many seeds a point averages, such as ``mean and range of 3 seeds``."""
+    """Describe how many seeds a point averages, such as ``mean and range of 3 seeds``."""
     fewest, most = min(counts), max(counts)
     if most == 1:
         return "one seed"

@@ -26,8 +26,8 @@ class RuleLook(NamedTuple):
     filled: bool
 
 
-# Colours of Okabe & Ito (2008), which colour-blind readers can tell apart. Without their yellow,
-# which is too light for a line on white.
+# Colours of Okabe & Ito (2008), which colour-blind readers can distinguish. Without their
+# yellow, which is too light for a line on white.
 GREEN, BLUE, VERMILION = "#009E73", "#0072B2", "#D55E00"
 OTHER_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#000000")
 OTHER_MARKERS = ("D", "v", "P", "X", "p", "*", "h")
@@ -45,7 +45,7 @@ RULE_LOOKS: Mapping[Rule, RuleLook] = {
 
 
 def architecture_looks(archs: Iterable[str]) -> dict[str, ArchitectureLook]:
-    """Looks of all architectures of a table, in the order of the legend.
+    """Return the looks of all architectures of a table, in the order of the legend.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def architecture_looks(archs: Iterable[str]) -> dict[str, ArchitectureLook]:
     present = dict.fromkeys(archs)
     looks = {arch: look for arch, look in ARCHITECTURE_LOOKS.items() if arch in present}
     others = (arch for arch in present if arch not in ARCHITECTURE_LOOKS)
-    # 4 colours and 7 markers: 28 pairs before one comes again.
+    # 4 colours and 7 markers: 28 pairs before one repeats.
     pairs = zip(itertools.cycle(OTHER_COLOURS), itertools.cycle(OTHER_MARKERS), strict=False)
     for arch, (colour, marker) in zip(others, pairs, strict=False):
         looks[arch] = ArchitectureLook(drawable(arch), colour, marker)
@@ -74,12 +74,12 @@ def split_curves(
 
 
 def line_name(look: ArchitectureLook, rule: Rule) -> str:
-    """Name of a line, such as ``CRNN, uniform s``."""
+    """Return the name of a line, such as ``CRNN, uniform s``."""
     return f"{look.name}, {RULE_LOOKS[rule].name}"
 
 
 def line_style(look: ArchitectureLook, rule: Rule) -> dict[str, Any]:
-    """Keyword arguments of a line and its markers."""
+    """Return the keyword arguments of a line and its markers."""
     rule_look = RULE_LOOKS[rule]
     return {
         "color": look.colour,

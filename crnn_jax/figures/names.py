@@ -1,4 +1,4 @@
-"""Names that users chose, such as tags, as they can be drawn."""
+"""User-chosen names, such as tags, in a form that can be drawn."""
 
 import functools
 from typing import Any
@@ -14,7 +14,7 @@ LONGEST_NAME = 40
 def drawable(name: str, longest: int = LONGEST_NAME) -> str:
     """Return a name in one line of at most `longest` characters.
 
-    A box takes the place of a character that Matplotlib's own font lacks.
+    A box replaces each character that Matplotlib's own font lacks.
     """
     font = _font()
     characters = "".join(

@@ -28,7 +28,7 @@ from crnn_jax.figures.names import drawable
 from crnn_jax.figures.parameter_axis import format_parameters
 
 CATEGORIES = ("genre", "mood", "instrument", "era")
-# Within a category tags are sorted by the first of these that is there.
+# Within a category tags are sorted by the first of these that is present.
 SORTED_BY = ("conv2d", "crnn", "conv1d")
 DIFFERENCES = (("crnn", "conv2d"), ("conv2d", "conv1d"))
 # Inches from one tag to the next: the height of a line in the small font.
@@ -40,7 +40,7 @@ def per_tag_auc(scores: pd.DataFrame, target: int) -> Figure:
 
     As in Choi et al. (2017), section 3.3, within a category the AUC of Conv2D falls from left to
     right. Dashed lines are means of a category. The bars below are differences of two
-    architectures, in the colour of the better one. If both width rules are there, the one with
+    architectures, in the colour of the better one. If both width rules are present, the one with
     more architectures is drawn, or else ``uniform``. Tags for which an architecture has no AUC are
     left out and named below the figure.
 
@@ -80,7 +80,7 @@ def per_tag_auc(scores: pd.DataFrame, target: int) -> Figure:
         )[:, 0]
         _draw_auc(rows[0], groups, looks)
         for axes in rows[2:]:
-            # Bars of one length are differences of one size, in both rows.
+            # Bars of equal length are equal differences in both rows.
             axes.sharey(rows[1])
         for axes, (minuend, subtrahend) in zip(rows[1:], differences, strict=True):
             _draw_differences(axes, groups, looks, minuend, subtrahend)
@@ -111,7 +111,7 @@ def per_tag_auc(scores: pd.DataFrame, target: int) -> Figure:
 
 
 def complete_targets(scores: pd.DataFrame) -> list[int]:
-    """List the targets at which one rule has all architectures, and a tag has all their AUCs."""
+    """List the targets at which one rule has all architectures and some tag has all their AUCs."""
     complete = []
     for target in sorted(scores["target"].unique().tolist()):
         drawn = _with_one_rule(scores, target)
@@ -122,7 +122,7 @@ def complete_targets(scores: pd.DataFrame) -> list[int]:
 
 
 def _with_one_rule(scores: pd.DataFrame, target: int) -> pd.DataFrame:
-    """Select a target, with the rule of more architectures, ``uniform`` if both have as many."""
+    """Select a target's rows of the rule with more architectures, ``uniform`` on a tie."""
     at_target = scores[scores["target"] == target]
     by_rule = [at_target[at_target["rule"] == rule] for rule in RULE_LOOKS]
     return max(by_rule, key=lambda rows: rows["arch"].nunique())

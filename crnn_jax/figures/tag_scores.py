@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SPECTROGRAM_HEIGHT = 1.7
 ROW_HEIGHT = 0.16
 MARGINS_HEIGHT = 0.75
-# As many as the figure has pixels across, at 300 dpi.
+# About the figure's width in pixels, at 300 dpi.
 LARGEST_COLUMNS = 2000
 # Steps of the time axis, in s.
 TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 28_800)
@@ -117,7 +117,7 @@ def draw_tags(
 
 
 def spectrogram(tagged: "TaggedFile", mel: MelConfig) -> Float[np.ndarray, "mel columns"]:
-    """Compute the log-mel of a whole file in dB, averaged over time to what a figure can show.
+    """Compute the log-mel of a whole file in dB, averaged over time to the resolution of a figure.
 
     Each window has its own floor, ``top_db`` below its maximum; the highest one is the floor of
     the whole file.

@@ -1,7 +1,7 @@
-"""The networks: every file here is an architecture, but for `blocks` and `budget`.
+"""The networks: every module here is an architecture, except `blocks` and `budget`.
 
-A new architecture is one new file with an `Architecture` named ``ARCHITECTURE``; the budget solver,
-sweeps, figures and the benchmark find it by the file's name.
+A new architecture is one new file that defines an `Architecture` named ``ARCHITECTURE``; the budget
+solver, sweeps, figures and the benchmark find it by the file's name.
 """
 
 import contextlib
@@ -24,11 +24,11 @@ class Architecture:
     module
         The Linen module: ``module(config, axis_name)``, called with log-mels of shape (batch, mel,
         frames), at least 96 frames, and `train`. It sows its last hidden layer as ``features`` in
-        ``intermediates``, and gives logits of shape (batch, tags).
+        ``intermediates``, and returns logits of shape (batch, tags).
     base_widths
         Widths of its layers at width multiplier 1.
     near_output
-        Which of them scale with √s under the ``sqrt`` rule.
+        Which layers scale with √s under the ``sqrt`` rule.
     padding
         How it pads its input.
     """
@@ -49,16 +49,16 @@ ARCHITECTURES: Registry[Architecture] = Registry(
 
 
 def matmul_precision(network: nn.Module) -> contextlib.AbstractContextManager:
-    """How exactly a network's products are computed, where its steps are traced within.
+    """Return a context manager that sets the precision of a network's matrix products.
 
-    JAX reads this while it traces, and keeps it in the program: gradients need it too.
+    JAX reads it while tracing and stores it in the program: trace the gradients within it, too.
     """
     config: ModelConfig = network.config  # type: ignore[attr-defined]
     return jax.default_matmul_precision(config.matmul_precision)
 
 
 def build(config: ModelConfig, axis_name: str | None = None) -> nn.Module:
-    """The network of a configuration: a stateless module with pure ``init`` and ``apply``.
+    """Build the network of a configuration: a stateless module with pure ``init`` and ``apply``.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the three networks are built of: batch norm, convolution, GRU, dropout.
+"""Building blocks of the networks: batch norm, convolution, GRU, dropout.
 
 Every block is a pure Flax Linen module. Where a block needs statistics or random numbers of the
 whole batch, `axis_name` is the mesh axis over which the batch is split (None: not split), so that
@@ -23,7 +23,7 @@ from crnn_jax.config import ModelConfig
 
 
 def example_keys(key: Array, batch: int, axis_name: str | None) -> Array:
-    """One random key an example, by its place in the *global* batch."""
+    """Derive a random key per example from its position in the *global* batch."""
     first = 0 if axis_name is None else lax.axis_index(axis_name) * batch
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, first + jnp.arange(batch))
 
@@ -45,11 +45,11 @@ class Dropout(nn.Module):
 
 
 def hashed_bits(key: Array, shape: tuple[int, ...]) -> UInt32[Array, "..."]:
-    """Random bits for an array: its places, numbered, through a hash that the key parametrises.
+    """Return random bits for an array: a hash of each element's index, parametrised by the key.
 
     Two rounds of xor-shift and multiplication, with the constants of the low-bias integer hashes
-    found by C. Wellons' search (github.com/skeeto/hash-prospector). Dropout asks no more of its
-    bits, and on a CPU `jax.random.bits` for the first layer's output would take as long as a
+    found by C. Wellons' search (github.com/skeeto/hash-prospector). That is random enough for
+    dropout, and on a CPU `jax.random.bits` for the first layer's output would take as long as a
     third of the training step.
     """
     first, second = jax.random.key_data(key)
@@ -60,7 +60,7 @@ def hashed_bits(key: Array, shape: tuple[int, ...]) -> UInt32[Array, "..."]:
 
 
 class NormVariables(NamedTuple):
-    """What a batch norm holds, one value a feature."""
+    """Parameters and running statistics of a batch norm, one value per feature."""
 
     scale: Float[Array, " features"]
     offset: Float[Array, " features"]
@@ -88,7 +88,7 @@ class BatchNorm(nn.Module):
     def over_devices(
         self, mean: Float[Array, " features"], variance: Float[Array, " features"]
     ) -> tuple[Float[Array, " features"], Float[Array, " features"]]:
-        """Moments of the whole batch, from those of each device's equal part of it."""
+        """Combine the moments of each device's equal part of the batch into those of the whole."""
         if self.axis_name is None:
             return mean, variance
         whole = lax.pmean(mean, self.axis_name)
@@ -100,7 +100,7 @@ class BatchNorm(nn.Module):
         mean: Float[Array, " features"],
         variance: Float[Array, " features"],
     ) -> None:
-        """Let the running statistics follow those of a batch."""
+        """Update the running statistics from those of a batch."""
         if self.is_initializing():
             return
         old = self.config.norm_momentum
@@ -130,13 +130,13 @@ class BatchNorm(nn.Module):
 class ConvolutionBlock(nn.Module):
     """Convolution, batch norm, ELU, max-pooling, dropout.
 
-    A pooling window is clipped to what is left of the array, so that short clips pool less.
+    A pooling window is clipped to the array's size, so that short clips are pooled less.
 
-    Pooling comes first here, on an array 4 to 16 times smaller than the convolution's output, and
-    the numbers are those of the order above: ELU never falls, so it commutes with the maximum, and
-    so does batch norm where its scale is not negative. Where it is, the convolution's kernel takes
-    the sign over. The convolution's bias moves the mean, which a training step subtracts again; it
-    only shows in the running mean.
+    Pooling is computed before batch norm and ELU, which then run on an array 4 to 16 times smaller
+    than the convolution's output. The result is that of the order above: ELU is monotonic, so it
+    commutes with the maximum, and so does batch norm where its scale is not negative. Where the
+    scale is negative, its sign moves to the convolution's kernel. The convolution's bias shifts the
+    mean, which a training step subtracts again; it only shows in the running mean.
     """
 
     config: ModelConfig
@@ -156,7 +156,7 @@ class ConvolutionBlock(nn.Module):
         variables = norm.variables_of(self.features)
         window = (min(self.pool[0], x.shape[1]), min(self.pool[1], x.shape[2]))
         sign = jnp.where(variables.scale < 0, -1.0, 1.0)
-        # While initialising, an array's shape alone is of use; XLA's way is traced much sooner.
+        # Initialisation needs only shapes, and XLA's operations are traced much faster.
         convolve = ops.by_xla if self.is_initializing() else ops.convolution_max_pool
         maxima, mean, variance = convolve(x, kernel * sign, window)
         if train:
@@ -177,9 +177,9 @@ def _elu_of_affine(
     multiplier: Float[Array, " features"],
     summand: Float[Array, " features"],
 ) -> Float[Array, "... features"]:
-    """elu(x · multiplier + summand).
+    """Return elu(x · multiplier + summand).
 
-    Computed again for its gradient, which takes less time than to keep what lies between.
+    It is recomputed for the gradient, which is faster than storing the intermediate values.
     """
     return nn.elu(x * multiplier + summand)
 
@@ -200,7 +200,7 @@ class DenseBlock(nn.Module):
 
 
 def hard_sigmoid(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """clip(0.2 x + 0.5, 0, 1): Theano's and Keras 1's, not `jax.nn.hard_sigmoid`'s x / 6."""
+    """Return clip(0.2 x + 0.5, 0, 1), as in Theano and Keras 1 (`jax.nn.hard_sigmoid`: x / 6)."""
     return jnp.clip(0.2 * x + 0.5, 0.0, 1.0)
 
 
@@ -211,10 +211,10 @@ GATES: dict[str, Callable[[Array], Array]] = {
 
 
 class GRU(nn.Module):
-    """Gated recurrent unit (Cho et al. 2014, arXiv 1406.1078), one bias a gate.
+    """Gated recurrent unit (Cho et al. 2014, arXiv 1406.1078), with one bias per gate.
 
-    With update gate z, reset gate r and candidate n, the new state is z h + (1 − z) n. The
-    products with the inputs are one matrix product for all steps, before the loop.
+    With update gate z, reset gate r and candidate n, the new state is z h + (1 − z) n. One matrix
+    product before the loop projects the inputs of all steps.
     """
 
     config: ModelConfig
@@ -255,15 +255,15 @@ class GRU(nn.Module):
 
         step = step_reset_after if self.config.gru_reset == "after" else step_reset_before
         start = jnp.zeros((batch, width), steps.dtype)
-        # Zero times the input: the state then varies over the same mesh axes as the input does,
-        # which the loop's types ask for under shard_map.
+        # Adding zero times the input makes the state vary over the same mesh axes as the input,
+        # which the types of `lax.scan` require under shard_map.
         start = start + 0 * projected[:, 0, :width]
         _, states = lax.scan(step, start, projected.swapaxes(0, 1))
         return states.swapaxes(0, 1)
 
 
 def _three(initializer: Callable) -> Callable:
-    """Initialise the three gates' kernels one by one: their shape is what the fans come from."""
+    """Initialise the three gates' kernels separately, so that the fans are those of one gate."""
 
     def initialise(key: Array, shape: tuple[int, int], dtype=jnp.float32) -> Array:
         each = (shape[0], shape[1] // 3)
@@ -275,15 +275,15 @@ def _three(initializer: Callable) -> Callable:
 
 @dataclasses.dataclass(frozen=True)
 class FramePadding:
-    """Zeros around a clip's frames, so that successive poolings leave none of them out.
+    """Zero padding around a clip's frames, so that successive poolings drop none of them.
 
     Attributes
     ----------
     pools
-        Windows of the poolings along time, first to last; each is clipped to what is left.
+        Windows of the poolings along time, first to last; each is clipped to the frames left.
     unless
-        A number of frames that is left as it is: that of the paper's clips, where its tables give
-        the networks' geometry.
+        A number of frames that is not padded: that of the paper's clips, for which its tables
+        give the networks' geometry.
 
     Examples
     --------
@@ -295,7 +295,7 @@ class FramePadding:
     unless: int | None = None
 
     def of(self, frames: int) -> tuple[int, int]:
-        """Frames to add before and after so many: the fewest, and the clip in their middle."""
+        """Return the fewest frames to add before and after `frames`, with the clip centred."""
         if frames == self.unless:
             return 0, 0
         padded = next(n for n in itertools.count(frames) if self._leaves_none_out(n))
@@ -303,7 +303,7 @@ class FramePadding:
         return before, padded - frames - before
 
     def pad(self, x: Float[Array, "batch mel frames"]) -> Float[Array, "batch mel padded_frames"]:
-        """Pad an array of 96 frames or more; zero is the mean of a band after the batch norm."""
+        """Pad an array of at least 96 frames; zero is the mean of a band after the batch norm."""
         return jnp.pad(x, ((0, 0), (0, 0), self.of(x.shape[2])))
 
     def _leaves_none_out(self, frames: int) -> bool:
@@ -322,22 +322,22 @@ def normalize_input(
     *,
     train: bool,
 ) -> Float[Array, "batch mel padded_frames 1"]:
-    """Batch norm of a network's input, padding so that every frame counts, and a channel axis.
+    """Batch-normalise a network's input, pad it so that every frame counts, add a channel axis.
 
     The norm is ``input_norm`` in the network's variables and acts along ``config.input_norm``: per
     mel band it comes before the padding, so that padded frames are zero, the mean of every band;
-    per frame it comes after it, as in the published CRNN.
+    per frame it comes after the padding, as in the published CRNN.
 
     Parameters
     ----------
     network
         The network that calls this in its ``__call__``.
     log_mel
-        In dB; 96 frames or more.
+        In dB, at least 96 frames.
     padding
-        Of the network.
+        The network's padding.
     train
-        Whether the batch's own statistics are used.
+        Whether to use the batch's own statistics.
     """
     config: ModelConfig = network.config  # type: ignore[attr-defined]
     axis_name: str | None = network.axis_name  # type: ignore[attr-defined]
@@ -353,7 +353,7 @@ def normalize_input(
 def classify(
     network: nn.Module, features: Float[Array, "batch features"], *, train: bool
 ) -> Float[Array, "batch tags"]:
-    """A network's end: its features are sown, dropped out, and turned into logits in float32."""
+    """Sow a network's features, apply dropout to them, and compute logits in float32."""
     config: ModelConfig = network.config  # type: ignore[attr-defined]
     axis_name: str | None = network.axis_name  # type: ignore[attr-defined]
     network.sow("intermediates", "features", features)
@@ -362,5 +362,5 @@ def classify(
 
 
 def flatten(x: Float[Array, "batch ..."]) -> Float[Array, "batch features"]:
-    """All axes but the first, as one."""
+    """Flatten all axes but the first into one."""
     return x.reshape(x.shape[0], math.prod(x.shape[1:]))

@@ -1,10 +1,10 @@
-"""The budget solver: which widths make a network of a given size.
+"""The budget solver: find the widths that give a network of a given size.
 
-Every count is that of the real module, traced without being computed (`jax.eval_shape`). No
-parameter array has more than two axes that are widths, so the count is a quadratic polynomial in
-the widths, and the counts of a few real networks with widths 1, 2 and 3 pin it down exactly. That
-polynomial guides the search, where tracing each candidate would take minutes; the network that
-comes out is counted again.
+Every count is that of the real module, traced but not computed (`jax.eval_shape`). No parameter
+array has more than two axes that are widths, so the count is a quadratic polynomial in the widths,
+and the counts of a few real networks with widths 1, 2 and 3 determine it exactly. The search runs
+on that polynomial, since tracing each candidate would take minutes; the network found is counted
+once more.
 """
 
 import dataclasses
@@ -37,11 +37,11 @@ class Budget:
     Attributes
     ----------
     arch, rule, target
-        What was asked for.
+        The requested architecture, rule and number of parameters.
     s
         The width multiplier.
     widths
-        Integer widths, none further than 1 from its exact value at `s` (`exact_widths`).
+        Integer widths, each within 1 of its exact value at `s` (`exact_widths`).
     params
         Trainable parameters of the network with these widths.
     """
@@ -55,30 +55,30 @@ class Budget:
 
     @property
     def relative_error(self) -> float:
-        """(params − target) / target."""
+        """Deviation from the target: (params − target) / target."""
         return (self.params - self.target) / self.target
 
 
 def count_parameters(config: ModelConfig, frames: int = SHORTEST_FRAMES) -> int:
-    """Trainable parameters of a network, from the shapes of the module's own `init`.
+    """Count a network's trainable parameters, from the shapes of the module's own `init`.
 
     Parameters
     ----------
     config
         The network.
     frames
-        Frames of its input: parameters depend on them where ``input_norm`` is ``frames`` only.
+        Frames of its input; the count depends on them only where ``input_norm`` is ``frames``.
     """
     log_mel = jax.ShapeDtypeStruct((1, config.n_mels, frames), "float32")
     initialise = functools.partial(build(config).init, train=False)
-    # The key is traced as well: counting takes no device from the process that is to train, neither
-    # three quarters of a GPU's memory nor a whole TPU.
+    # The key is traced as well, so that counting takes no device from the process that trains:
+    # neither three quarters of a GPU's memory nor a whole TPU.
     variables = jax.eval_shape(lambda x: initialise(jax.random.key(0), x), log_mel)
     return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
 
 
 def exact_widths(arch: Architecture, rule: Rule, s: float) -> tuple[float, ...]:
-    """Widths at multiplier `s`, before rounding: s · base, or √s · base near the output."""
+    """Return the unrounded widths at multiplier `s`: s · base, or √s · base near the output."""
     spec = ARCHITECTURES[arch]
     return tuple(
         base * (math.sqrt(s) if rule == "sqrt" and near_output else s)
@@ -98,7 +98,7 @@ class CountPolynomial:
     quadratic: Float[np.ndarray, "layers layers"]
 
     def __call__(self, widths: Float[np.ndarray, "... layers"]) -> Float[np.ndarray, "..."]:
-        """Counts of networks with these widths."""
+        """Return the counts of networks with these widths."""
         widths = np.asarray(widths, dtype=float)
         square = np.einsum("...i,ij,...j->...", widths, self.quadratic, widths)
         return self.constant + widths @ self.linear + square
@@ -111,7 +111,7 @@ def count_polynomial(
     options: NetworkOptions = NetworkOptions(),
     frames: int = SHORTEST_FRAMES,
 ) -> CountPolynomial:
-    """The counts of an architecture's networks with so many outputs."""
+    """Return the polynomial that counts an architecture's networks with `n_tags` outputs."""
     whole = _polynomial_with_tags(arch, n_mels, options, frames)
     return CountPolynomial(
         whole.constant + whole.linear[-1] * n_tags + whole.quadratic[-1, -1] * n_tags**2,
@@ -124,9 +124,9 @@ def count_polynomial(
 def _polynomial_with_tags(
     arch: Architecture, n_mels: int, options: NetworkOptions, frames: int
 ) -> CountPolynomial:
-    """The number of tags is its last width.
+    """Return the polynomial whose last width is the number of tags.
 
-    Real networks pin it down: all widths 1, but for one or two of them.
+    It is determined by real networks whose widths are all 1, except for one or two of them.
     """
     sizes = len(ARCHITECTURES[arch].base_widths) + 1
 
@@ -163,8 +163,9 @@ def solve(
     The multiplier is that at which the unrounded network has exactly `target` parameters, and
     each width is rounded to the nearest integer. Where that misses by more than 1 %, each width is
     rounded down or up, whichever combination comes nearest; where that misses too (a few targets
-    of the smallest networks), the multiplier moves to a value near by at which a width is whole,
-    and that width may go 1 down or up. The nearest of all these is taken if it is within 2 %.
+    of the smallest networks), the multiplier moves to a nearby value at which one width is an
+    integer, and that width may go 1 down or up. The nearest of all these is taken if it is within
+    2 %.
 
     Parameters
     ----------
@@ -175,12 +176,12 @@ def solve(
     n_tags, n_mels, frames
         Outputs, and mel bands and frames of the input (see `count_parameters`).
     options
-        Options of the network.
+        Network options.
 
     Raises
     ------
     UserError
-        If no such rounding comes within 2 %; it names the nearest count that can be reached.
+        If no such rounding comes within 2 %; the message names the nearest reachable count.
     """
     polynomial = count_polynomial(arch, n_tags, n_mels, options, frames)
     s = _exact_multiplier(arch, rule, target, polynomial)
@@ -216,12 +217,12 @@ def solve(
 
 
 def check_reachable(arch: Architecture, rule: Rule, target: int, *, n_mels: int = 96) -> None:
-    """Refuse what no number of tags makes reachable: for when the tags are not known yet.
+    """Refuse a target that is too small for any number of tags, before the tags are known.
 
     Raises
     ------
     UserError
-        If the smallest network has more parameters even with one tag, by over 2 %.
+        If even the smallest network with one tag exceeds the target by more than 2 %.
     """
     widths = _roundings(np.array(exact_widths(arch, rule, _smallest_multiplier(arch, rule))))
     smallest = round(float(count_polynomial(arch, 1, n_mels)(widths).min()))
@@ -236,13 +237,13 @@ def check_reachable(arch: Architecture, rule: Rule, target: int, *, n_mels: int 
 def _exact_multiplier(
     arch: Architecture, rule: Rule, target: int, polynomial: CountPolynomial
 ) -> float:
-    """The s at which the unrounded network has `target` parameters, or the smallest allowed."""
+    """Find the s at which the unrounded network has `target` parameters, or the smallest s."""
     low, high = _smallest_multiplier(arch, rule), 1.0
     if polynomial(np.array(exact_widths(arch, rule, low))) >= target:
         return low
     while polynomial(np.array(exact_widths(arch, rule, high))) < target:
         high *= 2
-    # Halving until the interval has no number inside: counts grow with s.
+    # Bisect until no float lies inside the interval: counts grow with s.
     while low < (middle := (low + high) / 2) < high:
         if polynomial(np.array(exact_widths(arch, rule, middle))) < target:
             low = middle
@@ -252,20 +253,20 @@ def _exact_multiplier(
 
 
 def _multiplier_at(arch: Architecture, rule: Rule, layer: int, width: float) -> float:
-    """The s at which a layer's exact width is `width`: `exact_widths` the other way round."""
+    """Return the s at which a layer's exact width is `width`: the inverse of `exact_widths`."""
     spec = ARCHITECTURES[arch]
     ratio = width / spec.base_widths[layer]
     return ratio**2 if rule == "sqrt" and spec.near_output[layer] else ratio
 
 
 def _smallest_multiplier(arch: Architecture, rule: Rule) -> float:
-    """The s at which every layer is within 1 of the smallest width, or wider."""
+    """Return the smallest s at which every layer's width is at least `SMALLEST_WIDTH` − 1."""
     layers = range(len(ARCHITECTURES[arch].base_widths))
     return max(_multiplier_at(arch, rule, layer, SMALLEST_WIDTH - 1) for layer in layers)
 
 
 def _roundings(exact: Float[np.ndarray, "layers"]) -> Int[np.ndarray, "combinations layers"]:
-    """All integer widths no further than 1 from the exact ones, and not below the smallest."""
+    """List all integer widths within 1 of the exact ones that are not below the smallest."""
     choices = [
         range(max(SMALLEST_WIDTH, math.ceil(width - 1)), math.floor(width + 1) + 1)
         for width in exact
@@ -276,12 +277,12 @@ def _roundings(exact: Float[np.ndarray, "layers"]) -> Int[np.ndarray, "combinati
 def _whole_multipliers(
     arch: Architecture, rule: Rule, exact: Float[np.ndarray, "layers"]
 ) -> list[tuple[float, Float[np.ndarray, "layers"]]]:
-    """Multipliers near by at which some width is whole, with their exact widths."""
+    """List nearby multipliers at which some width is an integer, with their exact widths."""
     found = []
     for layer, width in enumerate(exact):
         for whole in range(math.floor(width) - 2, math.ceil(width) + 3):
             s = _multiplier_at(arch, rule, layer, whole)
             if s >= _smallest_multiplier(arch, rule):
-                # Rounding errors of the square would hide that the width is whole.
+                # Rounding errors of the square would hide that the width is an integer.
                 found.append((s, np.round(exact_widths(arch, rule, s), 9)))
     return found

@@ -21,10 +21,10 @@ PADDING = FramePadding(TIME_POOLS, unless=PAPER_FRAMES)
 class Conv1D(nn.Module):
     """Four convolutions with 1×4 kernels in each mel band, then two fully-connected layers.
 
-    The mel bands are never mixed before the first fully-connected layer. The last pooling spans
-    all the time that is left (8 frames of a 1366-frame clip), so that the fully-connected layer
-    fits a clip of any length. Clips are padded to whole windows of the poolings before it; those of
-    the paper's length are not, as in the paper, whose poolings leave out the last 86 frames.
+    The mel bands are not mixed before the first fully-connected layer. The last pooling spans all
+    remaining time (8 frames of a 1366-frame clip), so that the fully-connected layer fits a clip of
+    any length. Clips are padded to whole windows of the poolings before it; those of the paper's
+    length are not, as in the paper, whose poolings drop the last 86 frames.
     """
 
     config: ModelConfig

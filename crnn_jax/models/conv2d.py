@@ -19,12 +19,11 @@ PADDING = FramePadding(TIME_POOLS, unless=PAPER_FRAMES)
 
 
 class Conv2D(nn.Module):
-    """Five 3×3 convolutions, each pooled over mel bands and time, until one value a map is left.
+    """Five 3×3 convolutions, each pooled over mel bands and time, until one value per map is left.
 
-    The last pooling spans all the time that is left (4 frames of a 1366-frame clip), so that the
-    output layer fits a clip of any length. Clips are padded to whole windows of the poolings before
-    it; those of the paper's length are not, as in the paper, whose poolings leave out the last 86
-    frames.
+    The last pooling spans all remaining time (4 frames of a 1366-frame clip), so that the output
+    layer fits a clip of any length. Clips are padded to whole windows of the poolings before it;
+    those of the paper's length are not, as in the paper, whose poolings drop the last 86 frames.
     """
 
     config: ModelConfig

@@ -1,4 +1,4 @@
-"""CRNN: convolutions summarise short stretches, two GRUs read their order."""
+"""CRNN: convolutions summarise short segments, two GRUs model their order."""
 
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -19,9 +19,9 @@ PADDING = FramePadding(TIME_POOLS)
 
 
 class CRNN(nn.Module):
-    """Four 3×3 convolutions down to 15 steps, then two GRUs, of which the last state is read.
+    """Four 3×3 convolutions, pooled to 15 steps, then two GRUs, whose last state is used.
 
-    Clips are padded to whole steps of 96 frames: 1366 frames, by 37 on either side, to 1440.
+    Clips are padded to whole steps of 96 frames: 1366 frames, with 37 on either side, to 1440.
     """
 
     config: ModelConfig
@@ -36,7 +36,7 @@ class CRNN(nn.Module):
         pools = zip(MEL_POOLS, TIME_POOLS, strict=True)
         for width, pool in zip(config.widths[:4], pools, strict=True):
             x = ConvolutionBlock(config, width, (3, 3), pool, axis_name)(x, train=train)
-        # (batch, mel, steps, maps) → (batch, steps, maps × mel): one mel band is left of 96.
+        # (batch, mel, steps, maps) → (batch, steps, maps × mel): 96 mel bands are pooled to one.
         x = x.transpose(0, 2, 3, 1)
         x = x.reshape(*x.shape[:2], -1)
         for width in config.widths[4:]:

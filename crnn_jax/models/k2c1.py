@@ -1,4 +1,4 @@
-"""k2c1: the fourth network of the published paper, a 2-D kernel over all bands, then 1-D ones."""
+"""k2c1: the fourth network of the paper, a 2-D kernel over all bands, then 1-D kernels."""
 
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -23,9 +23,9 @@ class K2C1(nn.Module):
 
     Choi et al. (2017), section 2: each convolution is pooled along time, and two fully-connected
     layers follow. A kernel that covers all bands has one output along them: the bands act as the
-    channels of a convolution along time, which is how it is computed here. The windows along time
-    are those of Conv2D, and so is the padding; the widths at s = 1 grow as Conv1D's do (the paper
-    prints only networks of given sizes).
+    channels of a convolution along time, and are computed as such. The pooling windows along time
+    and the padding are those of Conv2D; the widths at s = 1 grow as Conv1D's do (the paper prints
+    only networks of given sizes).
     """
 
     config: ModelConfig

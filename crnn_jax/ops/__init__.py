@@ -1,8 +1,8 @@
 """Convolution, batch moments and max-pooling as one operation, by platform.
 
-On a CPU it is computed in strips that stay in the cache (`crnn_jax.ops.cpu.strips` says why);
-other platforms get XLA's own convolution and pooling. The choice is made here, nowhere else: while
-a step is traced, where its mesh is known to have no CPUs, otherwise when it is lowered.
+On a CPU it is computed in strips that stay in the cache (`crnn_jax.ops.cpu.strips` explains why);
+other platforms get XLA's own convolution and pooling. The choice is made only here: while a step is
+traced if its mesh is known to have no CPUs, otherwise when it is lowered.
 """
 
 import functools
@@ -24,23 +24,23 @@ def convolution_max_pool(
     kernel: Float[Array, "kernel_mel kernel_frames channels features"],
     window: tuple[int, int],
 ) -> Pooled:
-    """Convolve (stride 1, SAME), take moments, and max-pool in windows that do not overlap.
+    """Convolve (stride 1, SAME), compute moments, and max-pool in non-overlapping windows.
 
     Equals ``lax.conv_general_dilated``, ``jnp.mean``, ``jnp.var`` and ``lax.reduce_window``
-    (VALID: rows and columns that fill no window are left out) to rounding, in values and in
+    (VALID: rows and columns that fill no window are dropped) up to rounding, in values and in
     gradients; among equal maxima the gradient goes to the first in the window, as XLA's does.
-    (Minimal filtering may tell apart in the last bit what would be equal on paper.)
+    (With minimal filtering, values that are equal on paper may differ in the last bit.)
 
     Parameters
     ----------
     x, kernel
-        Computed in float32 on a CPU, whatever their type; the maxima have the type of `x`. The
+        Computed in float32 on a CPU, whatever their dtype; the maxima have the dtype of `x`. The
         kernel has at most eight taps along either side.
     window
         Mel bands and frames, at most those of `x`.
     """
-    # Under shard_map, the kernel is the same on all devices and `x` is not. Adding a zero of the
-    # varying kind lets JAX sum the kernel's gradient over the devices, by its own rules.
+    # Under shard_map, the kernel is replicated and `x` varies over the devices. Adding a varying
+    # zero lets JAX sum the kernel's gradient over the devices, by its own rules.
     kernel = kernel + jnp.full_like(x, 0, shape=kernel.shape, dtype=kernel.dtype)
     in_strips = functools.partial(strips.convolve_and_pool, window=window)
     if _for_mesh_without_cpu():
@@ -50,10 +50,10 @@ def convolution_max_pool(
 
 
 def _for_mesh_without_cpu() -> bool:
-    """Whether this is traced for devices that are known not to be CPUs (in `jax.shard_map`).
+    """Return whether tracing is for devices known not to be CPUs (in `jax.shard_map`).
 
     `lax.platform_dependent` differentiates all of its branches, and the one that is lowered fills
-    what only the others keep for their gradients with zeros.
+    the residuals of the others with zeros.
     """
     device = jax.sharding.get_abstract_mesh().abstract_device
     return device is not None and device.device_kind != "cpu"

@@ -1,4 +1,4 @@
-"""What convolution and pooling give."""
+"""The result of convolution and pooling."""
 
 from typing import NamedTuple
 
@@ -6,15 +6,15 @@ from jaxtyping import Array, Float
 
 
 class Pooled(NamedTuple):
-    """Maxima of a convolution's output in each window, and its moments over all of it.
+    """Maxima of a convolution's output in each window, and moments of the whole output.
 
     Attributes
     ----------
     maxima
-        Of each whole window.
+        Maximum of each whole window.
     mean, variance
-        Of each feature over batch, mel bands and frames (biased), float32, what no window covers
-        included.
+        Moments of each feature over batch, mel bands and frames (biased), in float32, including
+        outputs that no window covers.
     """
 
     maxima: Float[Array, "batch pooled_mel pooled_frames features"]

@@ -1,4 +1,4 @@
-"""A run read back: its network, and its scores on a split."""
+"""Reading back a run's network, and scoring it on a split."""
 
 import dataclasses
 from pathlib import Path
@@ -21,14 +21,14 @@ from crnn_jax.train.predict import predict
 
 @dataclasses.dataclass(frozen=True)
 class TrainedNetwork:
-    """A network and all that its use needs.
+    """A network and everything needed to use it.
 
     Attributes
     ----------
     path
         The run's folder.
     config
-        What the network is, and how it was trained.
+        The network's configuration, and how it was trained.
     variables
         Parameters and running statistics of its best epoch.
     """
@@ -59,7 +59,7 @@ class Evaluation:
     auc, ap
         Macro ROC-AUC and average precision; None if no tag has both classes in the split.
     n_tags_scored
-        Tags that have both.
+        Number of tags that have both.
     per_tag
         In the order of the network's outputs.
     """
@@ -78,7 +78,7 @@ def load_network(run: epath.Path) -> TrainedNetwork:
     Raises
     ------
     UserError
-        If the folder is not a run's, or has no checkpoint yet.
+        If the folder is not a run's folder, or has no checkpoint yet.
     """
     return TrainedNetwork(run, runs.read_config(run), load_variables(run))
 
@@ -86,7 +86,7 @@ def load_network(run: epath.Path) -> TrainedNetwork:
 def evaluate(network: TrainedNetwork, split: str, dataset: str | None) -> Evaluation:
     """Score a run's network on a split of a prepared data set.
 
-    The batch size is one that the devices divide; scores do not depend on it.
+    The batch size is rounded up to a multiple of the number of devices; scores do not depend on it.
 
     Parameters
     ----------
@@ -100,19 +100,19 @@ def evaluate(network: TrainedNetwork, split: str, dataset: str | None) -> Evalua
     Raises
     ------
     UserError
-        If the set has other tags or another log-mel than the network, or is not given for imported
-        weights, or is not where it was.
+        If the set's tags or log-mel differ from the network's, if no set is given for imported
+        weights, or if the set is no longer where it was.
     """
     config, run = network.config, network.path
     path = dataset or config.data.path
     if path is None:
         raise UserError(f"{run}: imported weights have no data set of their own; give a dataset")
     if dataset is None and on_disk(path) and not Path(path).exists():
-        raise UserError(f"{run}: its data set is not in {path} any more; give the dataset")
+        raise UserError(f"{run}: its data set is no longer in {path}; give the dataset")
     data = open_set(path)
     if data.tag_names != config.data.tag_names or data.mel != config.data.mel:
         raise UserError(
-            f"its tags or its log-mel are not those of {run}; give the set that it was trained on",
+            f"its tags or its log-mel differ from those of {run}; give the set it was trained on",
             field="dataset",
             value=data.path,
         )

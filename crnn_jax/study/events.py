@@ -34,7 +34,7 @@ class CellProgress:
     event
         What its run reports.
     max_epochs
-        Epochs after which it ends at the latest.
+        Maximum number of epochs.
     """
 
     cell: Cell
@@ -52,7 +52,7 @@ class CellFinished:
 
 @dataclasses.dataclass(frozen=True)
 class CellSkipped:
-    """A cell was finished before."""
+    """A cell was already finished."""
 
     cell: Cell
 
@@ -79,4 +79,4 @@ OnSweepEvent = Callable[[SweepEvent], None]
 
 
 def ignore(event: object) -> None:
-    """Subscribe to nothing."""
+    """Ignore an event."""

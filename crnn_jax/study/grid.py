@@ -1,4 +1,4 @@
-"""The cells of a study, their networks, and the checks that come before any is trained."""
+"""The cells of a study, their networks, and the checks before any of them is trained."""
 
 import dataclasses
 import os
@@ -15,7 +15,7 @@ from crnn_jax.study.schema import Cell, DataDescription, RunConfig
 
 
 def list_cells(config: SweepConfig) -> list[Cell]:
-    """The grid's cells, small networks first, so that mistakes in a study show early.
+    """Return the grid's cells, small networks first so that mistakes in a study show early.
 
     Raises
     ------
@@ -35,14 +35,16 @@ def list_cells(config: SweepConfig) -> list[Cell]:
     for cell in cells:
         if cell.arch not in ARCHITECTURES:
             names = ", ".join(ARCHITECTURES)
-            raise UserError(f"no such architecture; give {names}", field="archs", value=cell.arch)
+            raise UserError(
+                f"no such architecture; give one of {names}", field="archs", value=cell.arch
+            )
         if cell.seed < 0:
             raise UserError("give 0 or more", field="seeds", value=cell.seed)
     return list(dict.fromkeys(cells))
 
 
 def solve_cell(cell: Cell, config: SweepConfig, data: PreparedSet) -> Budget:
-    """The widths of a cell's network on this data (`crnn_jax.models.budget.solve`)."""
+    """Find the widths of a cell's network for this data (`crnn_jax.models.budget.solve`)."""
     return solve(
         cell.arch,
         cell.rule,
@@ -57,7 +59,7 @@ def solve_cell(cell: Cell, config: SweepConfig, data: PreparedSet) -> Budget:
 def make_run_config(
     cell: Cell, budget: Budget, config: SweepConfig, data: PreparedSet
 ) -> RunConfig:
-    """What ``config.json`` says of a solved cell."""
+    """Return the content of ``config.json`` for a solved cell."""
     # A full path, so that `evaluate` finds the set from any working folder.
     path = os.fspath(Path(data.path).absolute()) if on_disk(data.path) else data.path
     return RunConfig(
@@ -87,11 +89,13 @@ def make_run_config(
 def check_scorable(data: PreparedSet) -> None:
     """Raise a UserError if training could not be scored, or has nothing to learn."""
     if not any(data.tag_counts["train"]):
-        raise UserError(f"{data.path}: no tag has a positive example in the training split")
+        raise UserError(
+            f"{data.path}: no tag has a positive example in the training split; give it more files"
+        )
     for split in ("valid", "test"):
         n_examples = data.n_examples[split]
         if not any(0 < count < n_examples for count in data.tag_counts[split]):
             raise UserError(
                 f"{data.path}: no tag has both positive and negative examples in the {split} "
-                f"split, so that there is no AUC; give it more files"
+                f"split, so there is no AUC; give it more files"
             )

@@ -1,4 +1,4 @@
-"""Where a number comes from: processor or accelerator, versions, commit."""
+"""Provenance of results: processor or accelerator, versions, commit."""
 
 import functools
 import os
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
+    """Return the versions of the packages that the numbers depend on."""
     packages = ("crnn_jax", "jax", "jaxlib", "flax", "optax", "grain", "numpy")
     return {package: metadata.version(package) for package in packages}
 
 
 @functools.cache
 def git_commit() -> str | None:
-    """The commit of this checkout; None outside of one."""
+    """Return the commit of this checkout; None outside of one."""
     try:
         answer = subprocess.run(
             ["git", "rev-parse", "HEAD"],
@@ -36,19 +36,19 @@ def git_commit() -> str | None:
 
 
 def device_name(device: "jax.Device") -> str:
-    """What kind a device is; of a CPU, whose kind is just ``cpu``, which processor it is."""
+    """Return a device's kind; for a CPU, whose kind is just ``cpu``, the processor's name."""
     return processor_name() if device.platform == "cpu" else device.device_kind
 
 
 @functools.cache
 def processor_name() -> str:
-    """Name of the processor, and how many of its cores this process may use."""
+    """Return the name of the processor, and how many of its cores this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{processor_model()}, {cores} cores"
 
 
 def processor_model() -> str:
-    """What the system calls the processor; its architecture where it says no more."""
+    """Return the system's name for the processor; its architecture if there is none."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except FileNotFoundError:

@@ -21,22 +21,22 @@ from crnn_jax.train.events import TrainEvent
 from crnn_jax.train.loop import Diverged, Fitted, fit
 from crnn_jax.train.metrics import TagScores
 
-# How the message of a cell that has failed for want of memory begins.
+# Start of the message of a cell that ran out of memory.
 OUT_OF_MEMORY = "out of memory"
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """All that a cell's run needs: plain values, to be sent to another process.
+    """Everything that a cell's run needs: plain values that can be sent to another process.
 
     Attributes
     ----------
     cell, budget, config, data
         What is trained, how, and on what.
     runtime
-        How it is carried out.
+        How it is executed.
     out
-        The sweep's folder; the run's is in it.
+        The sweep's folder, which contains the run's.
     """
 
     cell: Cell
@@ -53,23 +53,23 @@ class Job:
 
     @property
     def train(self) -> TrainConfig:
-        """How it is trained."""
+        """How the cell is trained."""
         assert self.config.train is not None, "only imported weights have none"
         return self.config.train
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What has become of a job.
+    """Outcome of a job.
 
     Attributes
     ----------
     kind
-        ``finished``, or finished ``before``, ``failed``, or ``held`` by another process.
+        ``finished``, ``before`` (finished earlier), ``failed``, or ``held`` by another process.
     result
-        What a run has measured that has finished now.
+        Measurements of a run that has finished now.
     error
-        Why it failed, in one line.
+        Why the run failed, in one line.
     """
 
     kind: Literal["finished", "before", "failed", "held"]
@@ -78,7 +78,7 @@ class Outcome:
 
 
 def run_cell(job: Job, on_event: Callable[[TrainEvent], None]) -> RunResult:
-    """Train a cell, or continue with it, and write its ``result.json``.
+    """Train a cell, or resume its training, and write its ``result.json``.
 
     When several processes train it together, the first one writes.
 
@@ -96,7 +96,7 @@ def run_cell(job: Job, on_event: Callable[[TrainEvent], None]) -> RunResult:
     from crnn_jax.train.checkpoints import OrbaxCheckpoints
 
     train, run = job.train, job.run
-    # Before the folder is claimed, so that the corrected command may have it.
+    # Checked before the folder is claimed, so that the corrected command can claim it.
     parallel.check_batch_size(train.batch_size, parallel.batch_mesh())
     count_steps(job.data, train)
     writes = jax.process_index() == 0
@@ -120,7 +120,7 @@ def run_cell(job: Job, on_event: Callable[[TrainEvent], None]) -> RunResult:
             on_event=notify,
             stop_requested=stop_requested,
         )
-        # Several processes end together, or the others would wait for this one.
+        # All processes end together; otherwise the others would wait for this one.
         if parallel.agree(stop_requested())[0]:
             raise Terminated
     result = make_result(job, fitted)
@@ -130,7 +130,7 @@ def run_cell(job: Job, on_event: Callable[[TrainEvent], None]) -> RunResult:
 
 
 def make_result(job: Job, fitted: Fitted) -> RunResult:
-    """What ``result.json`` says of a trained cell."""
+    """Return the content of ``result.json`` for a trained cell."""
     import jax
 
     data, train, progress = job.data, job.train, fitted.progress
@@ -168,7 +168,7 @@ def make_result(job: Job, fitted: Fitted) -> RunResult:
         seconds_per_2500_samples=2500 * seconds_per_sample,
         samples_per_s=1 / seconds_per_sample,
         flops_per_sample=fitted.compiled.flops_per_sample,
-        # XLA's plan of the step: what a device counts includes all cells before.
+        # From XLA's plan of the step: a device's own count includes all previous cells.
         peak_memory_bytes=fitted.compiled.peak_memory_bytes,
         device=provenance.device_name(jax.local_devices()[0]),
         device_count=jax.device_count(),
@@ -178,7 +178,7 @@ def make_result(job: Job, fitted: Fitted) -> RunResult:
 
 
 def list_tags(data: PreparedSet, scores: TagScores) -> tuple[TagResult, ...]:
-    """One entry per tag; rank 1 is the tag with the most positive training examples."""
+    """Return one entry per tag; rank 1 is the tag with the most positive training examples."""
     counts = data.tag_counts["train"]
     by_popularity = sorted(range(len(counts)), key=lambda tag: -counts[tag])
     rank = {tag: place for place, tag in enumerate(by_popularity, start=1)}
@@ -203,9 +203,9 @@ def attempt(job: Job, on_event: OnSweepEvent) -> Outcome:
     Raises
     ------
     UserError
-        If the whole study is at fault, and not this cell alone.
+        If the whole study is at fault, not just this cell.
     OSError
-        If nothing can be written any more.
+        If nothing can be written.
     """
     import jax
 
@@ -231,18 +231,18 @@ def attempt(job: Job, on_event: OnSweepEvent) -> Outcome:
             )
         except UserError:
             raise
-        except Exception as error:  # Recorded with its traceback, and the exit code says so.
+        except Exception as error:  # Recorded with its traceback; reported by the exit code.
             message = describe(error, job.train)
             alone = jax.process_count() > 1 and not isinstance(error, Diverged)
-            # What a lost process did to the others is no failure of the cell.
+            # The effect of a lost process on the others is not a failure of the cell.
             if first and (not alone or message.startswith(OUT_OF_MEMORY)):
                 runs.write_failure(run, message, traceback.format_exc())
             if alone:
-                # The others may not have failed, and wait for this one.
+                # The others may not have failed and would wait for this one.
                 raise ProcessLost(message) from error
             return Outcome("failed", error=message)
         finally:
-            # Compiled steps of a cell are of no use to the next one, and hold memory.
+            # The compiled steps of a cell are useless to the next one, and occupy memory.
             jax.clear_caches()
         if first:
             (run / "failed.json").unlink(missing_ok=True)
@@ -250,13 +250,13 @@ def attempt(job: Job, on_event: OnSweepEvent) -> Outcome:
 
 
 def describe(error: Exception, train: TrainConfig) -> str:
-    """Why a cell failed, and what may help, in one line."""
+    """Describe why a cell failed and what may help, in one line."""
     import jax
 
     words = str(error).strip().partition("\n")[0]
     if isinstance(error, Diverged):
         return words
-    # XLA has no class of its own for it.
+    # XLA has no exception class for this.
     of_device = isinstance(error, jax.errors.JaxRuntimeError) and any(
         name in words for name in ("RESOURCE_EXHAUSTED", "OUT_OF_MEMORY")
     )

@@ -1,8 +1,8 @@
 """A run on disk: its files, and how they are written and read back.
 
-``result.json`` is there if and only if a run is done. Every file is complete or not there
-(`crnn_jax.files`). Of several processes that work on one folder, one at a time holds a run, by a
-lock that ends with the process.
+``result.json`` exists if and only if a run is done. Every file is complete or absent
+(`crnn_jax.files`). When several processes work on one folder, one at a time holds a run, by a lock
+that is released when the process ends.
 """
 
 import contextlib
@@ -29,23 +29,23 @@ from crnn_jax.study.schema import (
 )
 from crnn_jax.user_text import csv_text
 
-# Folder of a sweep's locks: beside the runs, whose folders hold results alone.
+# Folder of a sweep's locks: next to the runs, whose folders contain only results.
 LOCKS = ".locks"
 
 
 @contextlib.contextmanager
 def hold(run: epath.Path) -> Iterator[bool]:
-    """Hold a run's folder for this process; False if another one holds it."""
+    """Hold a run's folder for this process; yield False if another one holds it."""
     with lock(run.parent / LOCKS / run.name, wait=False) as held:
         if held and run.exists():
-            # A process that was killed while it wrote leaves these.
+            # Left by a process that was killed while writing.
             for leftover in run.glob(".*.tmp"):
                 leftover.unlink()
         yield held
 
 
 def _write_json(path: epath.Path, values: Mapping[str, Any]) -> None:
-    """Write JSON; a number that is not finite raises ValueError, since JSON has no word for it."""
+    """Write JSON; a number that is not finite raises ValueError, since JSON cannot represent it."""
     write_file(path, (json.dumps(values, indent=2, allow_nan=False) + "\n").encode())
 
 
@@ -61,14 +61,14 @@ def write_failure(run: epath.Path, error: str, traceback: str) -> None:
 
 
 def claim_folder(run: epath.Path, config: RunConfig) -> None:
-    """Make a run's folder for this configuration, or find it there with the same one.
+    """Create a run's folder for this configuration, or accept one that has the same.
 
-    The place of the data set may differ, and then becomes what it is now.
+    The path of the data set may differ; it is then updated.
 
     Raises
     ------
     UserError
-        If it belongs to another configuration: it is left as it is.
+        If it belongs to another configuration; it is then left unchanged.
     """
     path, here = run / "config.json", config_to_mapping(config)
     if not path.exists():
@@ -89,10 +89,10 @@ def claim_folder(run: epath.Path, config: RunConfig) -> None:
 
 
 def _identity(config: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a configuration the numbers depend on.
+    """Return the part of a configuration that the numbers depend on.
 
-    Older files do not say all that `now`, today's configuration, says, and say what is no part of
-    it any more: nothing differs there.
+    Older files lack some fields of `now`, the current configuration, and have others that no longer
+    exist; neither counts as a difference.
     """
     identity = {"numerics": 1, **config}
     for part, known in now.items():
@@ -103,7 +103,7 @@ def _identity(config: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, An
 
 
 def _difference(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> str:
-    """The first value that differs, in words; "" if none does."""
+    """Describe the first value that differs; "" if none does."""
     for key in (*there, *here):
         old, new = there.get(key), here.get(key)
         if old != new:
@@ -114,12 +114,12 @@ def _difference(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str =
 
 
 def read_config(run: epath.Path) -> RunConfig:
-    """A run's configuration.
+    """Read a run's configuration.
 
     Raises
     ------
     UserError
-        If the folder is not a run's, or its configuration is damaged.
+        If the folder is not a run's folder, or its configuration is damaged.
     """
     path = run / "config.json"
     if not path.exists():
@@ -131,7 +131,7 @@ def read_config(run: epath.Path) -> RunConfig:
 
 
 def read_result(run: epath.Path) -> RunResult | None:
-    """A run's result, or None if there is none, or a damaged one."""
+    """Read a run's result; None if it is missing or damaged."""
     path = run / "result.json"
     if not path.exists():
         return None
@@ -142,7 +142,7 @@ def read_result(run: epath.Path) -> RunResult | None:
 
 
 def _read_json(path: epath.Path) -> dict[str, Any] | None:
-    """What a JSON file says; None if it is cut short or damaged otherwise."""
+    """Read a JSON file; None if it is truncated or otherwise damaged."""
     try:
         return json.loads(path.read_text())
     except ValueError:  # Not JSON, or not even text.
@@ -150,7 +150,7 @@ def _read_json(path: epath.Path) -> dict[str, Any] | None:
 
 
 def read_results(out: epath.Path) -> list[RunResult]:
-    """The results of all finished runs of a sweep, by name."""
+    """Read the results of all finished runs of a sweep, sorted by name."""
     results = (read_result(path.parent) for path in sorted(out.glob("*/result.json")))
     return [result for result in results if result is not None]
 

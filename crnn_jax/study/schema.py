@@ -1,7 +1,7 @@
-"""What a run's files say: the one description of ``config.json`` and ``result.json``.
+"""Content of a run's files: the only definition of ``config.json`` and ``result.json``.
 
 Both are read and written through `RunConfig` and `RunResult`; the columns of the tables derive from
-their fields. This module imports no JAX, so that whatever reads results does not need it.
+their fields. This module does not import JAX, so that reading results does not need it.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class DataDescription:
-    """What a run was trained on.
+    """The data that a run was trained on.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class DataDescription:
     path
         The prepared set's folder; None for imported weights.
     tracks_digest
-        Tells lists of tracks apart.
+        Distinguishes lists of tracks.
     mel
         The log-mel.
     tag_names, tag_categories
@@ -68,7 +68,7 @@ class DataDescription:
 
 @dataclasses.dataclass(frozen=True)
 class ImportedWeights:
-    """The file from which weights were imported, its SHA-256, and what had written it."""
+    """The file from which weights were imported, its SHA-256, and the backend that wrote it."""
 
     file: str
     sha256: str
@@ -77,12 +77,12 @@ class ImportedWeights:
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """All that the numbers of a run depend on, and where its data is: ``config.json``.
+    """Everything that a run's numbers depend on, and where its data is: ``config.json``.
 
     Attributes
     ----------
     arch, target, rule, seed
-        The cell; of imported weights only `arch` is known.
+        The cell; for imported weights only `arch` is known.
     params
         Trainable parameters.
     s
@@ -92,7 +92,7 @@ class RunConfig:
     numerics
         See `crnn_jax.config.NUMERICS`.
     imported
-        Where weights come from that were not trained here.
+        Origin of weights that were not trained here.
     """
 
     arch: Architecture
@@ -109,7 +109,7 @@ class RunConfig:
 
     @property
     def input_mel(self) -> MelConfig:
-        """The log-mel of the network's input: clips as long as those that it was trained on."""
+        """The log-mel of the network's input, with clips as long as those it was trained on."""
         seconds = self.train.clip_seconds if self.train else None
         return dataclasses.replace(
             self.data.mel, clip_seconds=seconds or self.data.mel.clip_seconds
@@ -131,16 +131,16 @@ class TagResult:
     ap: float | None
 
 
-# Of a field of ``result.json`` that is no column of ``results.csv``.
+# Metadata of a field of ``result.json`` that is not a column of ``results.csv``.
 BESIDE_THE_TABLE = {"column": False}
 
 
 @dataclasses.dataclass(frozen=True)
 class RunResult:
-    """What a finished run has measured: ``result.json``.
+    """Measurements of a finished run: ``result.json``.
 
-    The fields are the columns of ``results.csv`` in their order, but for those said to be beside
-    the table. Times are wall time in s.
+    The fields are the columns of ``results.csv`` in their order, except those marked
+    `BESIDE_THE_TABLE`. Times are wall time in s.
 
     Attributes
     ----------
@@ -153,22 +153,22 @@ class RunResult:
     epochs, best_epoch, ended_by
         Epochs trained, the best one (from 1), and what ended the training.
     compile_s, train_s, eval_s, input_wait_s, checkpoint_s
-        Compilation; training steps, waiting for input included; evaluation; of `train_s`, what the
-        devices waited for input; writing snapshots.
+        Compilation; training steps, including waiting for input; evaluation; the part of `train_s`
+        in which the devices waited for input; writing snapshots.
     seconds_per_2500_samples, samples_per_s
         Training speed; the first is the paper's unit.
     flops_per_sample
-        Floating-point operations of a training step, of a sample.
+        Floating-point operations of a training step, per sample.
     peak_memory_bytes
-        Of a training step on one device, as XLA plans it.
+        Peak memory of a training step on one device, as planned by XLA.
     n_train, n_valid, n_test, n_tags, n_tags_scored
         Examples and tags; tags that have both classes in the test split.
     dataset, device, device_count
         Name of the data set; processor or accelerator, and how many devices.
     widths, mel, per_tag
-        Of the network, of its input, and scores of each tag.
+        Widths of the network, log-mel of its input, and scores of each tag.
     versions, git_commit
-        Of what computed it.
+        Versions of the packages and commit of the code that computed the result.
     """
 
     arch: Architecture
@@ -212,7 +212,7 @@ class RunResult:
         return Cell(self.arch, self.target, self.rule, self.seed)
 
 
-# Columns of results.csv; of per_tag.csv the run's, then the tag's.
+# Columns of results.csv; those of per_tag.csv are the cell's, then the tag's.
 RESULT_COLUMNS = tuple(
     field.name for field in dataclasses.fields(RunResult) if field.metadata.get("column", True)
 )
@@ -221,7 +221,7 @@ TAG_COLUMNS = tuple(field.name for field in dataclasses.fields(TagResult))
 
 
 def config_to_mapping(config: RunConfig) -> dict[str, Any]:
-    """What ``config.json`` says, as JSON has it."""
+    """Return the content of ``config.json`` as JSON values."""
     values = json.loads(json.dumps(dataclasses.asdict(config)))
     if config.imported is None:
         del values["imported"]
@@ -229,10 +229,10 @@ def config_to_mapping(config: RunConfig) -> dict[str, Any]:
 
 
 def config_from_mapping(values: Mapping[str, Any]) -> RunConfig:
-    """A run's configuration from parsed JSON, of this or an older version.
+    """Build a run's configuration from parsed JSON, of this or an older version.
 
-    Older versions also recorded what numbers do not depend on, and the network's precision as a
-    part of training.
+    Older versions also recorded settings that no number depends on, and the network's precision as
+    part of `train`.
     """
     known = {"numerics": 1, **values}
     for part, of in (("train", TrainConfig), ("model", ModelConfig), ("data", DataDescription)):
@@ -242,7 +242,7 @@ def config_from_mapping(values: Mapping[str, Any]) -> RunConfig:
 
 
 def result_from_mapping(values: Mapping[str, Any]) -> RunResult:
-    """A run's result from parsed JSON; what an older version did not write is None."""
+    """Build a run's result from parsed JSON; what an older version did not write is None."""
     missing = dict.fromkeys((field.name for field in dataclasses.fields(RunResult)), None)
     tags = [{**dict.fromkeys(TAG_COLUMNS), **tag} for tag in values["per_tag"]]
     return from_mapping(RunResult, {**missing, **values, "per_tag": tags})

@@ -1,7 +1,7 @@
 """A study: the grid of cells, each a run of its own, and the tables of their results.
 
 Several processes can work on one folder, on one machine or on many that share the disk: each takes
-the cells that no other holds. How the cells are run is an executor's.
+the cells that no other holds. An executor determines how the cells are run.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,7 @@ from crnn_jax.study.grid import check_scorable, list_cells, make_run_config, sol
 from crnn_jax.study.run import Job, Outcome, attempt
 from crnn_jax.study.schema import Cell
 
-# Runs jobs, and yields each with its outcome as it ends.
+# Runs jobs and yields each with its outcome as it ends.
 Executor = Callable[[Sequence[Job], OnSweepEvent], Iterator[tuple[Job, Outcome]]]
 
 
@@ -46,26 +46,26 @@ def sweep(
     """Run all cells that have no result yet, and rebuild the tables after each.
 
     A cell that fails is recorded in its folder's ``failed.json``, and the others are run. Cells
-    that another process holds are tried again after the others, and left to it if it still has
+    that another process holds are tried again after the others, and left to it if it still holds
     them: it writes their results, and the tables.
 
     Parameters
     ----------
     config, data
-        The study, and what is learned from.
+        The study, and its data set.
     out
-        Its folder.
+        The study's folder.
     on_event
         Called with each `crnn_jax.study.events.SweepEvent`.
     execute
-        What runs the cells.
+        The executor that runs the cells.
     writes_tables
         False for all but the first of several processes that train each cell together.
 
     Returns
     -------
     list of Cell
-        Those that failed.
+        The cells that failed.
 
     Raises
     ------

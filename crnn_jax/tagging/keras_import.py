@@ -1,12 +1,12 @@
-"""The published CRNN (Keunwoo Choi's music-auto_tagging-keras, 2016), read into our own `crnn`.
+"""Import the published CRNN (Keunwoo Choi's music-auto_tagging-keras, 2016) as a `crnn`.
 
 Its author trained MusicTaggerCRNN (396,786 parameters) on the Million Song Dataset's 50 most
-frequent Last.fm tags and reports an AUC of 0.8662. The weights are those of Keras 1, in HDF5, once
-for Theano and once for TensorFlow. What differs from the networks of this project are options of
+frequent Last.fm tags and reports an AUC of 0.8662. The weights are in Keras 1's HDF5 format, one
+file for Theano and one for TensorFlow. The differences to this project's networks are options of
 `ModelConfig` and `MelConfig`, in `MODEL` and `MEL`.
 
-A file is read by names and shapes alone: only arrays of numbers, only of the size that the network
-has, and only what lies in one piece in the file itself, as Keras 1 wrote it. Nothing in it can name
+A file is read only by names and shapes: only arrays of numbers, only of the network's sizes, and
+only those stored contiguously in the file itself, as Keras 1 wrote them. Nothing in it can name
 code or another file, or take more memory than the network needs.
 """
 
@@ -54,19 +54,19 @@ GATES = ("z", "r", "h")
 
 
 def array_shapes(config: ModelConfig, frames: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a Keras 1 file's arrays, as ``layer/array``.
+    """Return the shapes of a Keras 1 file's arrays by name, ``layer/array``.
 
     Parameters
     ----------
     config
         A `crnn` of any widths, with the published network's options.
     frames
-        Frames of its input, before the padding.
+        Frames of its input, before padding.
     """
     shapes: dict[str, tuple[int, ...]] = {}
 
     def norm(layer: str, features: int) -> None:
-        # `running_std` holds a variance, for all its name.
+        # `running_std` holds a variance, despite its name.
         for array in ("gamma", "beta", "running_mean", "running_std"):
             shapes[f"{layer}/{layer}_{array}"] = (features,)
 
@@ -98,24 +98,24 @@ def read_arrays(
     path
         The HDF5 file.
     shapes
-        What to read, as `array_shapes` gives it; all else in the file is passed over.
+        Arrays to read, as returned by `array_shapes`; anything else in the file is ignored.
     backend
-        What the kernels were trained with; None: as the arrays' names say. Those of TensorFlow
-        end in ``:0``, those of Theano do not.
+        Backend with which the kernels were trained; None: determined by the arrays' names.
+        TensorFlow's end in ``:0``, Theano's do not.
 
     Returns
     -------
     dict
-        The arrays, by the names in `shapes`.
+        The arrays by their names in `shapes`.
     str
         The backend.
 
     Raises
     ------
     UserError
-        If the file is missing, is no HDF5 or damaged, lacks an array, holds one of another shape
-        or kind (see `_find_array`), one that is not finite or a negative variance, or does not tell
-        its backend.
+        If the file is missing, not HDF5 or damaged; lacks an array; holds one of another shape or
+        kind (see `_find_array`), a value that is not finite or a negative variance; or does not
+        show its backend.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; give a Keras 1 weights file (.h5)")
@@ -125,11 +125,11 @@ def read_arrays(
         file = h5py.File(path, "r")
     except OSError as error:
         raise UserError(
-            f"{path}: not an HDF5 file, or one that is cut short; fetch the weights again"
+            f"{path}: not an HDF5 file, or a truncated one; download the weights again"
         ) from error
     with file:
         found = {}
-        # All of them are looked at before one is read.
+        # All arrays are checked before one is read.
         for name, shape in shapes.items():
             with _naming(path, name):
                 found[name], names_backend = _find_array(file, name, shape)
@@ -140,7 +140,7 @@ def read_arrays(
     if backend is None:
         if len(backends) > 1:
             raise UserError(
-                f"{path}: some arrays are named as Theano's and some as TensorFlow's; "
+                f"{path}: some arrays have names of Theano and some of TensorFlow; "
                 f"give --backend {' or '.join(get_args(Backend))}"
             )
         (backend,) = backends
@@ -148,28 +148,28 @@ def read_arrays(
 
 
 class _Unusable(Exception):
-    """An array that is not what it should be."""
+    """An array that cannot be used."""
 
 
 @contextlib.contextmanager
 def _naming(path: Path, name: str) -> Iterator[None]:
-    """Raise as a `UserError` what is wrong with an array."""
+    """Raise what is wrong with an array as a `UserError`."""
     try:
         yield
     except _Unusable as error:
         raise UserError(f"{path}: {name} {error}; it is not the published CRNN") from error
-    # What HDF5 says of damage inside a file: it depends on the place.
+    # The error that HDF5 raises for a damaged file depends on where the damage is.
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise UserError(
-            f"{path}: {name} cannot be read, the file is damaged; fetch the weights again"
+            f"{path}: {name} cannot be read, the file is damaged; download the weights again"
         ) from error
 
 
 def _find_array(file: h5py.File, name: str, shape: tuple[int, ...]) -> tuple[h5py.Dataset, Backend]:
-    """One array, not yet read, and the backend after whose habit it is named.
+    """Find an array, without reading it, and the backend whose naming it follows.
 
-    HDF5 follows links and reads arrays from other files, and inflates compressed chunks to any
-    size. Keras 1 made use of neither, so that here they need not be made safe: they are refused.
+    HDF5 follows links, reads arrays from other files, and inflates compressed chunks to any size.
+    Keras 1 used none of these, so they are refused instead of being made safe.
     """
     layer, array = name.split("/")
     group = _member(file, layer)
@@ -177,41 +177,41 @@ def _find_array(file: h5py.File, name: str, shape: tuple[int, ...]) -> tuple[h5p
     members = (
         [name for name in group if isinstance(name, str)] if isinstance(group, h5py.Group) else []
     )
-    # TensorFlow numbers its variables, and ends their names in the number of an output.
+    # TensorFlow numbers its variables, and their names end in the number of an output.
     named = re.compile(rf"{re.escape(array)}(?P<tensorflow>(_\d+)?:0)?")
     found = [match for member in members if (match := named.fullmatch(member))]
     if not found:
         raise _Unusable("is missing")
     if len(found) > 1:
-        raise _Unusable("is there twice")
+        raise _Unusable("occurs twice")
     dataset = _member(group, found[0].string)
     if not isinstance(dataset, h5py.Dataset):
-        raise _Unusable("is no array of real numbers")
-    # Before its shape is asked for: that of a virtual data set is looked up in other files.
+        raise _Unusable("is not an array of real numbers")
+    # Before its shape is read: a virtual data set's shape is looked up in other files.
     layout = dataset.id.get_create_plist()
     in_one_piece = layout.get_layout() in (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT)
     if not in_one_piece or layout.get_external_count() or layout.get_nfilters():
-        raise _Unusable("is not stored plainly in the file (external, virtual, chunks or filters)")
+        raise _Unusable("is not stored contiguously (external, virtual, chunked or filtered)")
     # A file of a few bytes can claim any size, of any type.
     if dataset.id.get_type().committed() or dataset.dtype.kind != "f":
-        raise _Unusable("is no array of real numbers")
+        raise _Unusable("is not an array of real numbers")
     if dataset.shape != shape:
-        raise _Unusable(f"has shape {_text(dataset.shape)}, and must have {_text(shape)}")
+        raise _Unusable(f"has shape {_text(dataset.shape)}, not {_text(shape)}")
     return dataset, "tensorflow" if found[0]["tensorflow"] else "theano"
 
 
 def _member(group: h5py.Group, name: str) -> h5py.HLObject | None:
-    """What a group has of this name, without following a link; None if there is nothing."""
+    """Return the group's member of this name, without following links; None if there is none."""
     links, link = group.id.links, name.encode()
     if not links.exists(link):
         return None
     if links.get_info(link).type != h5py.h5l.TYPE_HARD:
-        raise _Unusable("is a link, maybe to another file")
+        raise _Unusable("is a link, possibly to another file")
     return group[name]
 
 
 def _read_array(dataset: h5py.Dataset, name: str) -> Float32[np.ndarray, "..."]:
-    # What does not fit float32 is found by the next line.
+    # Values that do not fit float32 become infinite and are found below.
     with np.errstate(all="ignore"):
         values = dataset[()].astype(np.float32)
     if not np.isfinite(values).all():
@@ -228,16 +228,16 @@ def _text(shape: tuple[int, ...] | None) -> str:
 def to_variables(
     arrays: Mapping[str, Float[np.ndarray, "..."]], backend: Backend
 ) -> dict[str, PyTree]:
-    """Our `crnn`'s variables from a Keras 1 file's arrays. A pure function.
+    """Convert a Keras 1 file's arrays to the variables of our `crnn`. A pure function.
 
     Parameters
     ----------
     arrays
-        As `read_arrays` gives them. Convolution kernels are (output maps, input maps, mel,
+        As returned by `read_arrays`. Convolution kernels are (output maps, input maps, mel,
         frames) for both backends.
     backend
-        Theano convolves: its kernels run backwards along mel and frames. TensorFlow and
-        `jax.lax`, like every network library of today, correlate.
+        Theano convolves: its kernels are flipped along mel and frames. TensorFlow and `jax.lax`,
+        like all current libraries, correlate.
 
     Returns
     -------
@@ -277,14 +277,14 @@ def to_variables(
 
 
 def import_keras(weights: Path, run: epath.Path, backend: Backend | None = None) -> RunConfig:
-    """Make a run's folder of the published weights, like that of a run trained here.
+    """Make a run's folder from the published weights, like that of a run trained here.
 
-    It has a configuration and a checkpoint, and no results: nothing was measured.
+    It has a configuration and a checkpoint, but no results: nothing was measured.
 
     Parameters
     ----------
     weights
-        The published HDF5 file, of either backend.
+        The published HDF5 file, for either backend.
     run
         The folder to be made.
     backend
@@ -293,12 +293,12 @@ def import_keras(weights: Path, run: epath.Path, backend: Backend | None = None)
     Returns
     -------
     RunConfig
-        What ``config.json`` says.
+        The content of ``config.json``.
 
     Raises
     ------
     UserError
-        As `read_arrays`, or if the folder holds another run.
+        As for `read_arrays`, or if the folder holds another run.
     """
     arrays, found_backend = read_arrays(weights, array_shapes(MODEL, MEL.frames), backend)
     variables = to_variables(arrays, found_backend)

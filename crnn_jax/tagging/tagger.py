@@ -1,8 +1,8 @@
-"""Any audio file through a trained network: its tags, and what the network says before them.
+"""Apply a trained network to any audio file: its tags, and the features before the output layer.
 
 Files are cut into windows of the length that the network was trained on. A pool of threads decodes
-while the device works; a window is forgotten as soon as its scores are there, so that memory does
-not grow with a file.
+while the device computes; a window is dropped as soon as its scores are known, so memory does not
+grow with the length of a file.
 """
 
 import dataclasses
@@ -32,22 +32,22 @@ from crnn_jax.study.evaluation import TrainedNetwork, load_network
 from crnn_jax.tagging.windows import Window, file_windows
 from crnn_jax.train import parallel
 
-# Windows of a step on one device. An accelerator needs several to be busy. On a CPU two steps run
-# side by side, and one window each is faster than more.
+# Windows per step and device. An accelerator needs several to be busy. On a CPU two steps run
+# concurrently, and one window each is faster than more.
 CPU_WINDOWS = 1
 ACCELERATOR_WINDOWS = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class TaggedFile:
-    """What a network says of a file.
+    """A network's outputs for a file.
 
     Attributes
     ----------
     path
         The file.
     start_s
-        Where its windows begin, in s (see `Window`).
+        Where the windows begin, in s (see `Window`).
     scores
         Sigmoid outputs of each window.
     features
@@ -61,22 +61,22 @@ class TaggedFile:
 
     @functools.cached_property
     def mean_scores(self) -> Float32[np.ndarray, "tags"]:
-        """Scores of the file."""
+        """Scores of the file: the mean over its windows."""
         return self.scores.mean(axis=0)
 
     @functools.cached_property
     def mean_features(self) -> Float32[np.ndarray, "features"]:
-        """Features of the file."""
+        """Features of the file: the mean over its windows."""
         return self.features.mean(axis=0)
 
     def best(self, top: int) -> list[int]:
-        """Columns of the `top` highest mean scores, best first."""
+        """Return the columns of the `top` highest mean scores, best first."""
         return np.argsort(-self.mean_scores, kind="stable")[:top].tolist()
 
 
 @dataclasses.dataclass(frozen=True)
 class BadFile:
-    """A file that cannot be used, and why, in one line that names it."""
+    """A file that cannot be used, and the reason in one line that names the file."""
 
     path: str
     message: str
@@ -84,7 +84,7 @@ class BadFile:
 
 @dataclasses.dataclass(frozen=True)
 class Tagger:
-    """A network that is ready to be used.
+    """A network ready for use.
 
     Attributes
     ----------
@@ -97,7 +97,7 @@ class Tagger:
     variables
         Parameters and running statistics, on the devices.
     windows_per_device
-        Of a step.
+        Windows per step on one device.
     """
 
     network: TrainedNetwork
@@ -108,22 +108,22 @@ class Tagger:
 
     @property
     def mel(self) -> MelConfig:
-        """The network's front end, with clips as long as those that it was trained on."""
+        """The network's front end, with clips of the length it was trained on."""
         return self.network.config.input_mel
 
     @property
     def tag_names(self) -> tuple[str, ...]:
-        """The network's outputs."""
+        """The names of the network's outputs."""
         return self.network.config.data.tag_names
 
 
 def load_tagger(run: epath.Path) -> Tagger:
-    """Read a run's network and make it ready (see `load_network`)."""
+    """Read a run's network and prepare it for use (see `load_network`)."""
     return make_tagger(load_network(run))
 
 
 def make_tagger(network: TrainedNetwork) -> Tagger:
-    """Make a network ready, on all devices."""
+    """Prepare a network for use, on all devices."""
     mesh = parallel.batch_mesh()
     variables = parallel.put_replicated(mesh, network.variables)
     platform = mesh.devices.flat[0].platform
@@ -137,7 +137,7 @@ def make_tagger(network: TrainedNetwork) -> Tagger:
 
 
 def tagging_step(config: ModelConfig, mesh: Mesh) -> Any:
-    """Scores and features of a batch, on all devices of the mesh, jitted."""
+    """Return the jitted step: scores and features of a batch, on all devices of the mesh."""
     model = build(config, parallel.AXIS)
 
     def step(
@@ -159,34 +159,34 @@ def tag_files(
     hop_seconds: float | None = None,
     threads: int | None = None,
 ) -> Iterator[TaggedFile | BadFile]:
-    """Tag files, while they are read.
+    """Tag files while they are being read.
 
     Parameters
     ----------
     tagger
         See `load_tagger`.
     paths
-        Files, see `file_windows`.
+        Files (see `file_windows`).
     hop_seconds
-        From the start of a long file's window to the start of the next, in s; None: windows do not
-        overlap.
+        Distance from the start of a long file's window to the start of the next, in s; None:
+        windows do not overlap.
     threads
-        That read and decode; None: one a core.
+        Number of threads that read and decode; None: one per core.
 
     Yields
     ------
-    One a file, in the order of `paths`, as soon as it is known.
+    One result per file, in the order of `paths`, as soon as it is known.
 
     Raises
     ------
     UserError
-        If the hop is not positive. A file that cannot be used raises nothing: it gives a `BadFile`.
+        If the hop is less than a sample. An unusable file raises nothing: it yields a `BadFile`.
     """
     mel = tagger.mel
     hop = mel.clip_seconds if hop_seconds is None else hop_seconds
     if not 1 / mel.sample_rate <= hop < math.inf:
         raise UserError(
-            "windows must be a sample apart or more", field="hop_seconds", value=f"{hop:g}"
+            "windows must be at least a sample apart", field="hop_seconds", value=f"{hop:g}"
         )
     names = [os.fspath(path) for path in paths]
     readers = [file_windows(name, mel, hop) for name in names]
@@ -209,12 +209,12 @@ def tag_files(
 def score_log_mels(
     tagger: Tagger, log_mel: Float[np.ndarray, "clips mel frames"]
 ) -> Float32[np.ndarray, "clips tags"]:
-    """Scores of log-mels in dB, all of one length.
+    """Return the scores of log-mels in dB, all of the same length.
 
     Raises
     ------
     UserError
-        If they have not the network's number of mel bands, or too few frames.
+        If they do not have the network's number of mel bands, or have too few frames.
     """
     n_mels = tagger.mel.n_mels
     if log_mel.ndim != 3 or log_mel.shape[1] != n_mels or log_mel.shape[2] < SHORTEST_FRAMES:
@@ -233,21 +233,21 @@ def score_log_mels(
 
 
 class _Row(NamedTuple):
-    """What the network says of a window."""
+    """The network's outputs for a window."""
 
     start_s: float
     scores: Float32[np.ndarray, "tags"]
     features: Float32[np.ndarray, "features"]
 
 
-# A file's number, and of it: a window (later: its scores), what is wrong with it, or None at its
-# end.
+# A file's number, and one of: a window of it (later: the window's scores), its error, or None at
+# its end.
 _Read = tuple[int, Window | AudioError | None]
 _Scored = tuple[int, _Row | AudioError | None]
 
 
 def _read_ahead(readers: Sequence[Iterator[Window]], threads: int) -> Iterator[_Read]:
-    """Read several files at once, and of each no more than one window ahead."""
+    """Read several files concurrently, each no more than one window ahead."""
     waiting = iter(enumerate(readers))
     with ThreadPoolExecutor(threads) as pool:
         reading = deque(
@@ -269,10 +269,10 @@ def _read_ahead(readers: Sequence[Iterator[Window]], threads: int) -> Iterator[_
 
 
 def _scored(tagger: Tagger, read: Iterator[_Read]) -> Iterator[_Scored]:
-    """Put the scores in the place of the windows; all else passes through in its place."""
+    """Replace the windows by their scores; everything else passes through, in the same order."""
     devices = tagger.mesh.size
-    # All batches have the first one's size, for one compilation. It is a small one if there are
-    # few windows in all.
+    # All batches have the size of the first, so that the step is compiled once. It is small if
+    # there are only a few windows.
     size = None
     under_way: deque[tuple[list[_Read], tuple[Array, Array] | None]] = deque()
     for group in _groups(read, tagger.windows_per_device * devices):
@@ -283,7 +283,7 @@ def _scored(tagger: Tagger, read: Iterator[_Read]) -> Iterator[_Scored]:
             batch = parallel.put_batch(tagger.mesh, parallel.pad_rows(np.stack(windows), size))
             outputs = tagger.step(tagger.variables, batch)
         under_way.append((group, outputs))
-        # The batch before is waited for, not this one: the next is read while the device works.
+        # Wait for the previous batch, not this one: the next is read while the device computes.
         if len(under_way) > 1:
             yield from _settled(*under_way.popleft())
     for group, outputs in under_way:
@@ -291,7 +291,7 @@ def _scored(tagger: Tagger, read: Iterator[_Read]) -> Iterator[_Scored]:
 
 
 def _groups(read: Iterator[_Read], windows: int) -> Iterator[list[_Read]]:
-    """Cut the stream behind every so many windows."""
+    """Cut the stream into groups of `windows` windows."""
     group: list[_Read] = []
     missing = windows
     for number, item in read:
@@ -311,13 +311,13 @@ def _settled(group: list[_Read], outputs: tuple[Array, Array] | None) -> Iterato
         yield number, _Row(item.start_s, *next(rows)) if isinstance(item, Window) else item
 
 
-# What is kept of it
+# Saved results
 
 
 def write_features(files: Sequence[TaggedFile], path: epath.Path) -> None:
     """Write the files' mean features as a NumPy archive.
 
-    Its arrays: ``paths`` (files) and ``features`` (files, features), float32.
+    Its arrays are ``paths`` (files) and ``features`` (files, features), float32.
     """
     content = io.BytesIO()
     np.savez(

@@ -1,4 +1,4 @@
-"""A file in windows, as the network gets them: from audio, or from a stored log-mel."""
+"""Cut a file into windows for the network: from audio, or from a stored log-mel."""
 
 import dataclasses
 import math
@@ -16,13 +16,13 @@ from crnn_jax.errors import ARRAY_ERRORS
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """A stretch of a file as the network gets it.
+    """A stretch of a file as input to the network.
 
     Attributes
     ----------
     start_s
-        Where it begins in the file, in s; negative for a file that is shorter than a window, which
-        is centred in it.
+        Where it begins in the file, in s; negative if the file is shorter than the window and
+        centred in it.
     log_mel
         In dB.
     """
@@ -32,21 +32,22 @@ class Window:
 
 
 def file_windows(path: str, mel: MelConfig, hop_seconds: float | None) -> Iterator[Window]:
-    """The windows of a file, in their order, while it is read.
+    """Yield the windows of a file, in order, while it is being read.
 
-    A file that is longer than a window by less than half a hop gives one window, its centre, as in
-    training; a shorter one is centred between silence. Of a longer one the first window begins
-    with the file, and the last one ends with it.
+    A file that is longer than a window by less than half a hop yields one window, its centre, as in
+    training; a shorter one is padded with silence on both sides. In a longer one, the first window
+    begins with the file, and the last window ends with it.
 
     Parameters
     ----------
     path
-        What `crnn_jax.audio` reads, or a ``.npy`` file of a log-mel: (mel, frames), or (1, 1, mel,
-        frames) as the published CRNN's author kept them.
+        A file that `crnn_jax.audio` reads, or a ``.npy`` file of a log-mel: (mel, frames), or (1,
+        1, mel, frames) as stored by the published CRNN's author.
     mel
-        Front end; its ``clip_seconds`` are a window's length.
+        Front end; its ``clip_seconds`` is the length of a window.
     hop_seconds
-        From the start of one window to the start of the next; None: of any file only the centre.
+        Distance from the start of one window to the start of the next; None: only the centre of
+        the file.
 
     Raises
     ------
@@ -72,12 +73,12 @@ def _array_windows(path: str, mel: MelConfig, hop_seconds: float | None) -> Iter
         if spare >= hop / 2:
             starts = [*range(0, spare, hop), spare]
     for start in starts:
-        # What does not fit float32 is found by the next line.
+        # Values that do not fit float32 become infinite and are found below.
         with np.errstate(all="ignore"):
             window = stored[:, max(0, start) :][:, : mel.frames].astype(np.float32)
         if not np.isfinite(window).all():
             raise AudioError("not finite", f"{path}: holds NaN or infinite values")
-        # Floor and silence as if the window had been computed by itself, from audio.
+        # The floor and silence that this window would have if it were computed from its audio.
         floor = window.max() - mel.top_db
         silence = max(floor, 10 * math.log10(mel.amin))
         before = max(0, -start)
@@ -87,17 +88,17 @@ def _array_windows(path: str, mel: MelConfig, hop_seconds: float | None) -> Iter
 
 
 def _read_log_mel(path: str, mel: MelConfig) -> Float[np.ndarray, "mel frames"]:
-    """A log-mel from a ``.npy`` file, mapped into memory.
+    """Read a log-mel from a ``.npy`` file, mapped into memory.
 
     Raises
     ------
     AudioError
-        If it is none, or has not the front end's number of mel bands.
+        If it is not a log-mel, or does not have the front end's number of mel bands.
     """
-    wanted = f"give {mel.n_mels} × frames numbers in dB"
+    wanted = f"give {mel.n_mels} × frames values in dB"
     try:
-        # Mapped into memory an array cannot be larger than its file, nor a pickle, which could run
-        # code. Of a remote file the map keeps the copy.
+        # A memory-mapped array cannot be larger than its file, nor a pickle, which could run code.
+        # The map keeps the local copy of a remote file alive.
         with fetched(path) as file, np.errstate(over="ignore"):
             stored = np.lib.format.open_memmap(file.local, mode="r")
     except FileNotFoundError as error:

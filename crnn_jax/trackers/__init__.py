@@ -1,1 +1,1 @@
-"""Subscribers of training's events: what follows a run while it trains."""
+"""Subscribers to training events, which follow a run while it trains."""

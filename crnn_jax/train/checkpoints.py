@@ -1,7 +1,7 @@
-"""Snapshots of a run, with Orbax: written beside the training, complete or not there.
+"""Snapshots of a run, with Orbax: written during training, each complete or absent.
 
-A snapshot has three items: `state`, to continue from; `best`, the best variables so far, which can
-be read alone; and `progress`, plain values and the checksums of the other two.
+A snapshot has three items: `state`, to resume from; `best`, the best variables so far, which can be
+read alone; and `progress`, plain values and the checksums of the other two.
 """
 
 import dataclasses
@@ -23,23 +23,23 @@ from crnn_jax.train import parallel
 from crnn_jax.train.loop import Snapshot
 from crnn_jax.train.progress import Progress
 
-# Two: the newest, and one more in case that cannot be read.
+# Two: the newest, and one more in case it cannot be read.
 KEPT = 2
-# An end to waiting for a disk that does not answer, in s.
+# Longest wait for a disk that does not answer, in s.
 WAIT_S = 120
-# What the name of a snapshot that could not be read ends with.
+# Suffix of the name of a snapshot that could not be read.
 UNREADABLE = ".unreadable"
-CHANGED = "its numbers are not those that were written"
+CHANGED = "its numbers differ from those that were written"
 
 
 class OrbaxCheckpoints:
     """The ``checkpoints`` folder of a run (see `crnn_jax.train.loop.Checkpoints`).
 
-    A context manager: leaving it waits for what is being written.
+    A context manager: leaving it waits for pending writes.
     """
 
     def __init__(self, folder: epath.Path):
-        # Made here: where Orbax cannot make it, it says so after minutes of waiting for itself.
+        # Created here: if Orbax cannot create it, it reports so only after minutes of waiting.
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         options = ocp.CheckpointManagerOptions(
@@ -57,12 +57,12 @@ class OrbaxCheckpoints:
         self._manager.close()
 
     def restore(self, like: Snapshot) -> Snapshot | None:
-        """The newest snapshot that is not damaged; damaged ones are set aside.
+        """Return the newest snapshot that is not damaged, and set damaged ones aside.
 
         Raises
         ------
         OSError
-            If the disk fails to give a snapshot that may be good.
+            If the disk cannot be read; the snapshot itself may be intact.
         UserError
             If a snapshot is of another network or optimiser.
         """
@@ -73,7 +73,7 @@ class OrbaxCheckpoints:
                 found = self._read(step, like)
             except UserError:
                 raise
-            except Exception as error:  # Orbax raises no narrower class for a short file.
+            except Exception as error:  # Orbax raises no narrower class for a truncated file.
                 raise_if_not_damage(error, self._folder / str(step))
                 reason = str(error).partition("\n")[0][:200]
             (unreadable,) = parallel.agree(found is None)
@@ -116,7 +116,7 @@ class OrbaxCheckpoints:
     def _set_aside(self, step: int, reason: str) -> None:
         folder = self._folder / str(step)
         others = [s for s in self._manager.all_steps() if s != step]
-        then = "the snapshot before it is used" if others else "the run begins again"
+        then = "the snapshot before it is used" if others else "the run starts again"
         warnings.warn(
             f"{folder}: cannot be read ({reason}); kept as {folder.name}{UNREADABLE}, {then}",
             stacklevel=2,
@@ -130,17 +130,17 @@ class OrbaxCheckpoints:
         self._manager.reload()
 
     def save(self, snapshot: Snapshot) -> None:
-        """Begin to write a snapshot; the arrays may be given up as soon as this returns."""
+        """Start writing a snapshot; the arrays may be freed as soon as this returns."""
         trees = {"state": snapshot.state, "best": snapshot.best}
         self._write(trees, dataclasses.asdict(snapshot.progress))
 
     def save_best(self, best: PyTree) -> None:
-        """Write variables that were not trained here: there is nothing to continue."""
+        """Write variables that were not trained here, without a state to resume from."""
         self._write({"best": best}, None)
 
     def _write(self, trees: dict[str, PyTree], progress: dict[str, Any] | None) -> None:
-        # Numbered by themselves: two snapshots may be of the same training step, before and after
-        # an evaluation.
+        # Snapshots have numbers of their own: two may be of the same training step, before and
+        # after an evaluation.
         newest = self._manager.latest_step()
         checksums = {item: _checksum(tree) for item, tree in trees.items()}
         self._manager.save(
@@ -153,12 +153,12 @@ class OrbaxCheckpoints:
 
 
 def raise_if_not_damage(error: Exception, snapshot: epath.Path) -> None:
-    """Raise what stopped the reading of a snapshot again, unless that is damage to its files.
+    """Raise an error from reading a snapshot again, unless its cause is damage to the files.
 
     Raises
     ------
     OSError
-        What the system says, also where TensorStore passes it on in its own words.
+        The system's error, also where TensorStore reports it in its own words.
     """
     if isinstance(error, jax.errors.JaxRuntimeError | MemoryError):
         raise error
@@ -171,16 +171,16 @@ def raise_if_not_damage(error: Exception, snapshot: epath.Path) -> None:
 
 
 def _difference(stored: PyTree, wanted: PyTree) -> str:
-    """The first array that only one of two trees has, or that differs in shape; "" if none."""
+    """Describe the first array that differs in shape or is in one tree only; "" if none."""
     there, here = _shapes(stored), _shapes(wanted)
     for name in (*there, *here):
         if there.get(name) != here.get(name):
-            return f"{name} is {there.get(name, 'not there')}, not {here.get(name, 'used now')}"
+            return f"{name}: {there.get(name, 'nothing')}, expected {here.get(name, 'nothing')}"
     return ""
 
 
 def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
-    """Shapes by path; the same for a class and for the mapping that Orbax stores of it."""
+    """Map paths to shapes, alike for a class and for the mapping that Orbax stores of it."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -188,7 +188,7 @@ def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
 
 
 def _checksum(arrays: PyTree) -> int:
-    """CRC-32 of all arrays: Orbax's own files notice what is missing, not what has changed."""
+    """Compute the CRC-32 of all arrays: Orbax notices missing data, but not changed data."""
     checksum = 0
     for leaf in jax.tree.leaves(arrays):
         checksum = zlib.crc32(np.ascontiguousarray(leaf).data.cast("B"), checksum)
@@ -196,7 +196,9 @@ def _checksum(arrays: PyTree) -> int:
 
 
 def load_variables(run: epath.Path) -> PyTree:
-    """The best variables of a run's newest snapshot, on one device, however many trained them.
+    """Load the best variables of a run's newest snapshot onto one device.
+
+    Any number of devices may have trained them.
 
     Raises
     ------
@@ -218,10 +220,10 @@ def load_variables(run: epath.Path) -> PyTree:
             restored = manager.restore(step, args=arguments)
             if _checksum(restored["best"]) != restored["progress"]["checksums"]["best"]:
                 raise ValueError(CHANGED)
-        except Exception as error:  # Orbax raises no narrower class for a short file.
+        except Exception as error:  # Orbax raises no narrower class for a truncated file.
             raise_if_not_damage(error, folder / str(step))
             raise UserError(
                 f"{folder / str(step)}: cannot be read; delete {run / 'result.json'} and give the "
-                f"training command again, which goes on from the snapshot before it"
+                f"training command again, which resumes from the snapshot before it"
             ) from error
     return restored["best"]

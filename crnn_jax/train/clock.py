@@ -8,12 +8,12 @@ TRAINING = "train"
 
 
 class Clock:
-    """Wall time in s, by what it is spent on: on training, but for what `pause` names.
+    """Wall time in s by activity: training, except for what `pause` names.
 
     Parameters
     ----------
     spent
-        Seconds of earlier parts of the run.
+        Seconds by activity of earlier parts of the run.
 
     Examples
     --------
@@ -31,7 +31,7 @@ class Clock:
 
     @contextlib.contextmanager
     def pause(self, activity: str) -> Iterator[None]:
-        """Count what happens within as `activity`, not as training."""
+        """Count the time within the context as `activity`, not as training."""
         outer = self._switch(activity)
         try:
             yield
@@ -39,11 +39,11 @@ class Clock:
             self._switch(outer)
 
     def credit(self, part: str, seconds: float) -> None:
-        """Note that so much of the time so far, whatever it was counted as, was of a kind."""
+        """Add past seconds to `part`, in addition to the activity that they were counted as."""
         self._spent[part] = self._spent.get(part, 0.0) + seconds
 
     def seconds(self) -> dict[str, float]:
-        """Seconds so far, by what they were spent on."""
+        """Return the seconds so far by activity."""
         self._switch(self._activity)
         return dict(self._spent)
 
@@ -51,7 +51,7 @@ class Clock:
         return self.seconds().get(activity, 0.0)
 
     def _switch(self, activity: str) -> str:
-        """Count from now on as `activity`; what was counted until now."""
+        """Count as `activity` from now on, and return the previous activity."""
         now, before = time.perf_counter(), self._activity
         self._spent[before] = self._spent.get(before, 0.0) + now - self._since
         self._activity, self._since = activity, now

@@ -1,4 +1,4 @@
-"""The steps compiled ahead of time, for one shape of batch, on all devices."""
+"""Ahead-of-time compilation of the steps, for one batch shape, on all devices."""
 
 import dataclasses
 import functools
@@ -21,14 +21,14 @@ from crnn_jax.train.optimizer import make_optimizer
 from crnn_jax.train.state import TrainState, initial_state
 from crnn_jax.train.steps import eval_step, train_step
 
-# Operations are counted as these platforms get them: what minimal filtering saves on a CPU is not
-# to be counted as work not done, and XLA counts a loop's body once.
+# Operations are counted as lowered for these platforms: what minimal filtering saves on a CPU still
+# counts as work done, and XLA counts a loop's body only once.
 PLAIN = ("tpu",)
 
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """The two steps, compiled for one shape of batch, and what XLA says of them."""
+    """The two steps, compiled for one batch shape, and what they cost."""
 
     train: Callable
     evaluate: Callable
@@ -40,12 +40,12 @@ class Compiled:
 def compile_steps(
     model_config: ModelConfig, config: TrainConfig, seed: int, frames: int, mesh: Mesh
 ) -> tuple[Compiled, TrainState]:
-    """Compile both steps ahead of time, so that no step's time has compilation in it.
+    """Compile both steps ahead of time, so that no step's time includes compilation.
 
     Returns
     -------
     Compiled
-        ``train(state, batch)`` gives up the memory of the state that it is given.
+        ``train(state, batch)`` donates the memory of its state.
     TrainState
         The state before the first step, on the mesh.
     """
@@ -81,7 +81,7 @@ def compile_steps(
     compiled_train = traced.lower().compile()
     compiled_evaluate = evaluate.lower(state.variables, batch["log_mel"]).compile()
     counted = traced.lower(lowering_platforms=PLAIN).cost_analysis()
-    # The plugins of GPUs and TPUs do not count.
+    # The plugins for GPUs and TPUs do not count operations.
     flops = (
         flops_of_step(model_config, config, frames)
         if counted is None
@@ -101,19 +101,19 @@ def compile_steps(
 
 
 def flops_of_step(model_config: ModelConfig, config: TrainConfig, frames: int) -> float:
-    """Floating-point operations of a training step for a sample, counted by XLA on a CPU.
+    """Count the floating-point operations of a training step per sample, with XLA on a CPU.
 
     Raises
     ------
     UserError
-        If the environment leaves JAX no CPU.
+        If JAX has no CPU in this environment.
     """
     try:
         (cpu, *_) = jax.local_devices(backend="cpu")
     except RuntimeError as error:
         raise UserError(
-            f"JAX_PLATFORMS: without a CPU ({error}), on which operations are counted; "
-            f"add cpu to it, such as cuda,cpu"
+            f"JAX_PLATFORMS: no CPU to count operations on ({error}); add cpu to it, such as "
+            f"cuda,cpu"
         ) from error
     optimizer, model = make_optimizer(config), build(model_config)
     state = jax.eval_shape(lambda: initial_state(model, optimizer, 0, model_config.n_mels, frames))
@@ -131,7 +131,7 @@ def flops_of_step(model_config: ModelConfig, config: TrainConfig, frames: int) -
 
 
 def evaluation_step(model_config: ModelConfig, mesh: Mesh) -> Any:
-    """`eval_step` on all devices of the mesh, jitted: (variables, log_mel) → logits."""
+    """Jit `eval_step` on all devices of the mesh: (variables, log_mel) → logits."""
     model = build(model_config, parallel.AXIS)
     return parallel.split_over(
         mesh,

@@ -1,7 +1,7 @@
-"""What a run reports while it trains.
+"""Events that a run reports while it trains.
 
-Whoever wants to follow a run (a display, a file of JSON lines, an experiment tracker) subscribes
-with a function of one event. Training knows nothing else of them.
+A subscriber (a display, a file of JSON lines, an experiment tracker) is a function of one event.
+Training knows nothing else about it.
 """
 
 import dataclasses
@@ -19,9 +19,9 @@ class StepDone:
     epoch
         Finished epochs.
     step, steps_per_epoch
-        Steps of this epoch so far, and in all.
+        Steps of this epoch so far, and in total.
     loss
-        Of the step's batch.
+        Loss of the step's batch.
     """
 
     epoch: int

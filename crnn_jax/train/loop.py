@@ -34,7 +34,7 @@ class Diverged(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """All that a run needs to continue, and the best variables so far."""
+    """All that a run needs to resume, and the best variables so far."""
 
     state: TrainState
     best: PyTree
@@ -45,15 +45,15 @@ class Checkpoints(Protocol):
     """Where snapshots are kept (`crnn_jax.train.checkpoints`)."""
 
     def restore(self, like: Snapshot) -> Snapshot | None:
-        """The newest snapshot, or None if there is none."""
+        """Return the newest snapshot, or None if there is none."""
 
     def save(self, snapshot: Snapshot) -> None:
-        """Begin to write a snapshot; the arrays may be given up as soon as this returns."""
+        """Start writing a snapshot; the arrays may be freed as soon as this returns."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """A trained network and how it came about."""
+    """A trained network, its progress and its scores."""
 
     variables: PyTree
     progress: Progress
@@ -76,40 +76,41 @@ def fit(
     """Train until epochs, patience or time run out, and score the best parameters.
 
     The best parameters are those after the epoch with the highest macro AUC on the validation
-    split. A run that finds a snapshot continues from there, and ends with the same numbers as if
-    it had never stopped.
+    split. A run that finds a snapshot resumes from it, and ends with the same numbers as an
+    uninterrupted run.
 
     Parameters
     ----------
     model_config, config, data
-        What is trained, how, and on what.
+        The network, how it is trained, and the data set.
     seed
-        Of the parameters, of dropout and of the order of the examples.
+        Seed of the parameters, of dropout and of the order of the examples.
     checkpoints
         Where snapshots are kept.
     runtime
-        What no number depends on: threads, processes, seconds between snapshots.
+        Settings on which no number depends: threads, processes, seconds between snapshots.
     on_event
         Called with each `crnn_jax.train.events.TrainEvent`.
     stop_requested
-        Asked after every step, and between the batches of an evaluation; if so, a snapshot is
-        written and the run left.
+        Called after every step, and between the batches of an evaluation; once it returns True, a
+        snapshot is written and training stops.
 
     Raises
     ------
     UserError
-        If the devices do not divide the batch size, the training split does not fill one batch, or
-        a record cannot be read; in the last case a snapshot is written, where one process trains.
+        If the batch size is not a multiple of the number of devices, the training split does not
+        fill one batch, or a record cannot be read; in the last case a snapshot is written if one
+        process trains alone.
     Diverged
         If a number stops being finite.
     Terminated
-        If a stop was requested: the same call continues from there.
+        If a stop was requested: the same call resumes from the snapshot.
     """
     mesh = parallel.batch_mesh()
     parallel.check_batch_size(config.batch_size, mesh)
     n_steps = count_steps(data, config)
     for split in data.n_examples:
-        # What cannot be opened is an error now, not after the first epoch.
+        # A split that cannot be opened is an error now, not after the first epoch.
         data.source(split)
     compiled, state = compile_steps(
         model_config, config, seed, count_frames(data.mel, config.clip_seconds), mesh
@@ -128,7 +129,7 @@ def fit(
     )
     try:
         if progress.ended_by is None:
-            # Processes that read ahead take seconds to start, which are no time of training.
+            # Processes that read ahead take seconds to start, which are not training time.
             batches = itertools.chain([next(reader)], reader)
         run.clock = Clock(progress.seconds)
         while progress.ended_by is None:
@@ -144,7 +145,7 @@ def fit(
                 raise Terminated
         valid, test = (run.score(run.best, split) for split in ("valid", "test"))
     except UserError:
-        # A record cannot be read. Other processes do not know of it, and would have to take part.
+        # A record cannot be read. Other processes do not know, but would have to take part.
         if jax.process_count() == 1:
             run.settle()
             run.save()
@@ -156,7 +157,7 @@ def fit(
 
 
 class _Run:
-    """What changes while a network is trained, and what is done with it."""
+    """The mutable state of a training run, and the operations on it."""
 
     def __init__(
         self,
@@ -174,18 +175,18 @@ class _Run:
         self.data, self.mesh, self.checkpoints = data, mesh, checkpoints
         self.on_event, self.stop_requested = on_event, stop_requested
         self.state = state
-        # A copy: a step gives up the memory of the state before it.
+        # A copy: a step donates the memory of the state before it.
         self.best = jax.tree.map(jnp.copy, state.variables)
         self.progress = Progress()
         self.clock = Clock()
-        # Metrics of the step under way, if there is one.
+        # Metrics of the step in progress, if there is one.
         self._pending: dict[str, Array] | None = None
         self._steps_per_epoch = 0
         self._last_save = time.perf_counter()
         self._saved_at: tuple[int, int, bool] | None = None
 
     def restore(self) -> None:
-        """Continue from the newest snapshot, if there is one."""
+        """Resume from the newest snapshot, if there is one."""
         found = self.checkpoints.restore(Snapshot(self.state, self.best, self.progress))
         if found is not None:
             self.state, self.best, self.progress = found.state, found.best, found.progress
@@ -199,12 +200,12 @@ class _Run:
         while progress.steps_in_epoch < n_steps and not time_is_up:
             before = self.clock.seconds()
             batch = parallel.put_batch(self.mesh, next(batches))
-            # While the step before is under way, reading costs the devices nothing.
+            # While the previous step is in progress, reading does not delay the devices.
             if self._pending is None or self._pending["loss"].is_ready():  # type: ignore[attr-defined]
                 self.clock.credit("input_wait", self.clock["train"] - before["train"])
             self.state, metrics = self.compiled.train(self.state, batch)
-            # The step before is waited for, not this one: an accelerator works on this one while
-            # the next batch is read.
+            # Wait for the previous step, not this one: an accelerator works on this one while the
+            # next batch is read.
             self.settle()
             self._pending = metrics
             progress.step += 1
@@ -219,7 +220,7 @@ class _Run:
         self.settle()
 
     def settle(self) -> None:
-        """Wait for the step under way, and count its loss."""
+        """Wait for the step in progress, and record its loss."""
         if self._pending is None:
             return
         metrics, self._pending = self._pending, None
@@ -252,7 +253,7 @@ class _Run:
         progress.history = (*progress.history, record)
 
     def score(self, variables: PyTree, split: str) -> TagScores:
-        """Scores of a split."""
+        """Score a split."""
         with self.clock.pause("eval"):
             logits, targets = predict(
                 self.compiled.evaluate,
@@ -269,7 +270,7 @@ class _Run:
             return score_tags(targets, logits)
 
     def _between_batches(self) -> None:
-        """An evaluation may take longer than is left to a process that is asked to stop."""
+        """Save or stop: an evaluation may outlast the time left to a process asked to stop."""
         stop, due, _ = self.ask()
         if stop or due:
             self.save()
@@ -277,7 +278,7 @@ class _Run:
             raise Terminated
 
     def ask(self) -> tuple[bool, bool, bool]:
-        """Whether to stop, to save, and to end for want of time: the same in all processes."""
+        """Return whether to stop, to save, and whether time is up: the same in all processes."""
         limit = self.config.max_train_seconds
         due = time.perf_counter() - self._last_save > self.runtime.checkpoint_seconds
         time_is_up = limit is not None and self.clock["train"] >= limit
@@ -285,7 +286,7 @@ class _Run:
         return stop, due, time_is_up
 
     def reason_to_end(self, time_is_up: bool) -> EndedBy | None:
-        """What ends the training after this epoch, if anything does."""
+        """Return what ends the training after this epoch, or None."""
         progress, config = self.progress, self.config
         if time_is_up:
             return "time"
@@ -296,13 +297,13 @@ class _Run:
         return None
 
     def save(self) -> None:
-        """Write a snapshot, unless the last one says the same."""
+        """Write a snapshot, unless the last one has the same position."""
         progress = self.progress
         position = (progress.step, progress.epoch, progress.ended_by is not None)
         if position == self._saved_at:
             return
         with self.clock.pause("checkpoint"):
-            # The loss is that before the step: its update may be the first that is not finite.
+            # The loss is from before the update, which may be the first that is not finite.
             variables = jax.tree.leaves(self.state.variables)
             if not all(np.isfinite(leaf).all() for leaf in variables):
                 raise self.diverged("the parameters are no longer finite")
@@ -311,5 +312,5 @@ class _Run:
         self._last_save, self._saved_at = time.perf_counter(), position
 
     def diverged(self, what: str) -> Diverged:
-        """An error that names the step."""
+        """Return an error that names the step."""
         return Diverged(f"diverged at step {self.progress.step}: {what}; try a lower learning rate")

@@ -1,6 +1,6 @@
 """ROC-AUC and average precision, per tag and macro.
 
-scikit-learn computes each tag's number; what stands here is which tags have one. A tag whose
+scikit-learn computes each tag's score; this module determines which tags have one. A tag whose
 examples are all positive or all negative has no AUC: it is None, and left out of the mean.
 """
 
@@ -56,7 +56,7 @@ def score_tags(
         1 where the tag belongs to the example, else 0.
     scores
         Logits or probabilities; only their order within a tag counts. Logits are the better
-        input: a saturated sigmoid makes ties of them.
+        input: a saturated sigmoid turns them into ties.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The optimiser, in one place."""
+"""The optimiser."""
 
 import optax
 
@@ -6,5 +6,5 @@ from crnn_jax.config import TrainConfig
 
 
 def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """Adam (Kingma & Ba 2015) at a constant learning rate, as in the paper."""
+    """Return Adam (Kingma & Ba 2015) with a constant learning rate, as in the paper."""
     return optax.adam(config.learning_rate)

@@ -1,8 +1,8 @@
 """One step on many devices: the batch is split over a mesh, everything else is replicated.
 
-A step is written for one device, and knows of the others by `AXIS` alone: it averages gradients
-and batch statistics over it. `jax.shard_map` runs it on every device's rows (`jax.pmap` is jit and
-shard_map since JAX 0.8, and its authors ask new code to call those).
+A step is written for one device, and sees the others only through `AXIS`, over which it averages
+gradients and batch statistics. `jax.shard_map` runs it on every device's rows (since JAX 0.8,
+`jax.pmap` is jit and shard_map, which its authors recommend for new code).
 """
 
 import contextlib
@@ -25,31 +25,31 @@ from crnn_jax.errors import UserError
 
 AXIS = "batch"
 ZSTANDARD_MAGIC = b"\x28\xb5\x2f\xfd"
-# An end to waiting for the other processes, in s: when they start, and when they end.
+# Longest wait for the other processes, in s: when they start, and when they end.
 START_S = 120
 END_S = 60
-# Steps from one question to all processes to the next: each waits for the steps under way.
+# Steps from one call of `agree` to the next: each waits for the steps in progress.
 STEPS_BETWEEN_QUESTIONS = 8
 
 
 def keep_compiled(folder: str | os.PathLike) -> None:
-    """Keep what XLA compiles in a folder, so that the same step is compiled once and for all.
+    """Keep what XLA compiles in a folder, so that the same step is compiled only once.
 
     Entries that a killed process left unfinished are removed: JAX writes an entry in place, warns
-    of an unfinished one at every start, and never replaces it.
+    about an unfinished one at every start, and never replaces it.
     """
     _remove_unfinished(Path(folder))
     jax.config.update("jax_compilation_cache_dir", os.fspath(folder))
-    # By default only what took a second or longer is kept.
+    # By default only what takes at least a second to compile is kept.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _remove_unfinished(folder: Path) -> None:
-    """Remove cut entries of JAX's compilation cache among those written since the last call."""
+    """Remove truncated entries of JAX's compilation cache written since the last call."""
     folder.mkdir(parents=True, exist_ok=True)
     mark = folder / ".checked"
     last_check = mark.stat().st_mtime if mark.exists() else 0.0
-    # Before looking: what is written meanwhile is looked at next time.
+    # Before checking: entries written meanwhile are checked next time.
     mark.touch()
     for entry in folder.glob("*-cache"):
         # Another process may have removed it.
@@ -59,7 +59,7 @@ def _remove_unfinished(folder: Path) -> None:
 
 
 def _is_whole(compressed: bytes) -> bool:
-    """Whether data compressed by Zstandard or zlib, as JAX has either, has its end."""
+    """Return whether data compressed by Zstandard or zlib (JAX uses either) is complete."""
     is_zstandard = compressed.startswith(ZSTANDARD_MAGIC)
     reader: Any = (
         zstandard.ZstdDecompressor().decompressobj() if is_zstandard else zlib.decompressobj()
@@ -72,21 +72,21 @@ def _is_whole(compressed: bytes) -> bool:
 
 
 def join_processes(cluster: ClusterConfig) -> None:
-    """Become one of several processes that train together.
+    """Join the processes that train together.
 
-    To be called before anything is computed.
+    Call this before anything is computed.
 
     Raises
     ------
     UserError
-        If the flags, or what started the processes, do not say which processes there are, or if
-        they have not equally many devices.
+        If neither the flags nor the launcher determine the processes, or if the processes have
+        different numbers of devices.
     """
     address, ids = cluster.coordinator_address, cluster.local_device_ids
     if address is not None and not address.rpartition(":")[2].isdigit():
         raise UserError("no port; give HOST:PORT", field="coordinator_address", value=address)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    # SIGTERM is ours (`crnn_jax.signals`).
+    # `crnn_jax.signals` handles SIGTERM.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
@@ -104,34 +104,37 @@ def join_processes(cluster: ClusterConfig) -> None:
             f"--process-id, or start the processes with Slurm, Open MPI or Kubernetes",
             field="distributed",
         ) from error
-    # Each process reads an equal part of every batch, for the devices that it has.
+    # Each process reads an equal part of every batch, for its own devices.
     counts = Counter(device.process_index for device in jax.devices())
     if len(set(counts.values())) > 1:
         each = ", ".join(str(counts[process]) for process in sorted(counts))
-        # All of them find that out: they wait for each other, and none dies of another's end.
+        # All processes get here: they wait for each other, so that none dies when another ends.
         jax.distributed.shutdown()
         raise UserError(
-            f"the processes have {each} devices; give them equally many", field="local_device_ids"
+            f"the processes have {each} devices; give each the same number",
+            field="local_device_ids",
         )
 
 
 def batch_mesh() -> Mesh:
-    """A mesh of all devices of all processes, along the batch.
+    """Return a mesh of all devices of all processes, along the batch.
 
-    Ordered by process: the rows that a process reads are a contiguous part of the batch.
+    Devices are ordered by process, so that a process reads a contiguous part of the batch.
     """
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     return Mesh(np.array(devices), (AXIS,))
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, field: str = "batch_size") -> None:
-    """Raise a UserError if the mesh's devices do not divide the batch size."""
+    """Raise a UserError if the batch size is not a multiple of the mesh's devices."""
     devices = mesh.size
     if batch_size % devices:
         below, above = batch_size // devices * devices, -(-batch_size // devices) * devices
         good = f"{below} or {above}" if below else f"{above}"
         raise UserError(
-            f"{devices} devices do not divide it; give {good}", field=field, value=batch_size
+            f"not a multiple of {devices}, the number of devices; give {good}",
+            field=field,
+            value=batch_size,
         )
 
 
@@ -145,26 +148,26 @@ def split_over(mesh: Mesh, step: Callable, in_specs: Any, out_specs: Any, **jit_
 
 
 def put_batch(mesh: Mesh, batch: Any) -> Any:
-    """This process's rows of a batch, as arrays of the whole batch on the mesh."""
+    """Turn this process's rows of a batch into arrays of the whole batch on the mesh."""
     sharding = NamedSharding(mesh, P(AXIS))
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 
 def put_replicated(mesh: Mesh, tree: Any) -> Any:
-    """The same values on every device of the mesh."""
+    """Put the same values on every device of the mesh."""
     return jax.device_put(tree, NamedSharding(mesh, P()))
 
 
 def gather(array: Any) -> np.ndarray:
-    """An array that is split over all processes' devices, whole, in every process."""
+    """Return, in every process, the whole of an array that is split over all devices."""
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
 def agree(*asked: bool) -> tuple[bool, ...]:
-    """For each question, whether any process says yes: the same answer in all of them.
+    """Return for each question whether any process answers yes: the same in all processes.
 
-    Processes must take the same turns, or each waits for the others for good; what hangs on a
-    clock or on a signal differs between them.
+    Processes must take the same branches, or they wait for each other forever; what depends on a
+    clock or a signal differs between them.
     """
     if jax.process_count() == 1:
         return asked
@@ -173,17 +176,17 @@ def agree(*asked: bool) -> tuple[bool, ...]:
 
 
 def steps_between_questions() -> int:
-    """Steps after which `agree` is to be asked; of one process, after each."""
+    """Return the number of steps between calls of `agree`: 1 if there is one process."""
     return 1 if jax.process_count() == 1 else STEPS_BETWEEN_QUESTIONS
 
 
 def together() -> None:
-    """Wait until all processes have come here."""
+    """Wait until all processes have reached this call."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("together")
 
 
 def pad_rows(array: np.ndarray, rows: int) -> np.ndarray:
-    """Zeros at the end until there are `rows`: one shape, one compilation."""
+    """Pad with zeros to `rows` rows: one shape, one compilation."""
     missing = rows - len(array)
     return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1)) if missing else array

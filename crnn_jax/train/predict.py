@@ -26,9 +26,9 @@ def predict(
     runtime: RuntimeConfig = RuntimeConfig(),
     between_batches: Callable[[], None] = lambda: None,
 ) -> tuple[Float[np.ndarray, "examples tags"], Int[np.ndarray, "examples tags"]]:
-    """Logits and targets of a whole split, in its stored order; the short last batch included.
+    """Compute logits and targets of a whole split in stored order, with the short last batch.
 
-    What `between_batches` raises ends it; all processes call it at the same batches.
+    All processes call `between_batches` at the same batches; what it raises is passed on.
 
     Raises
     ------
@@ -38,8 +38,8 @@ def predict(
     process, n_processes = jax.process_index(), jax.process_count()
     rows = config.batch_size // n_processes
     frames = count_frames(data.mel, config.clip_seconds)
-    # What a process reads whose rows of the last batch are all past the end. It takes part all the
-    # same: the others' arrays are gathered with it.
+    # Placeholder for a process whose rows of the last batch are all past the end: it still takes
+    # part, since the others' arrays are gathered with it.
     nothing = Batch(
         log_mel=np.zeros((0, data.mel.n_mels, frames), np.float16),
         tags=np.zeros((0, len(data.tag_names)), np.uint8),
@@ -58,5 +58,5 @@ def predict(
             log_mel = parallel.put_batch(mesh, parallel.pad_rows(batch["log_mel"], rows))
             logits.append(parallel.gather(evaluate(variables, log_mel)))
             targets.append(parallel.gather(parallel.pad_rows(batch["tags"], rows)))
-    # The rows that were made up are the last ones.
+    # The padding rows are the last ones.
     return np.concatenate(logits)[:n_examples], np.concatenate(targets)[:n_examples]

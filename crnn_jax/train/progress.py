@@ -1,4 +1,4 @@
-"""Where a run stands, in plain values."""
+"""The progress of a run, in plain values."""
 
 import dataclasses
 from typing import Literal
@@ -34,18 +34,18 @@ class EpochRecord:
 
 @dataclasses.dataclass
 class Progress:
-    """Where a run stands, but for its arrays.
+    """The progress of a run, except for its arrays.
 
     Attributes
     ----------
     history
         The finished epochs.
     step
-        Steps so far, and so the number of the next batch.
+        Steps so far, which is also the number of the next batch.
     loss_sum, steps_in_epoch
         Sum of the losses of this epoch's steps so far, and their number.
     best_valid_auc, best_epoch
-        Of the parameters that are kept. Epochs count from 1.
+        Validation AUC and epoch of the best parameters. Epochs count from 1.
     seconds
         Wall time by activity (`crnn_jax.train.clock.Clock`).
     ended_by

@@ -32,16 +32,16 @@ class TrainState:
 
     @property
     def variables(self) -> dict[str, PyTree]:
-        """What the network's `apply` takes."""
+        """The variables for the network's `apply`."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 
 def initial_state(
     model: nn.Module, optimizer: optax.GradientTransformation, seed: int, n_mels: int, frames: int
 ) -> TrainState:
-    """A state before the first step, determined by the seed."""
+    """Return the state before the first step, determined by the seed."""
     # XLA's own generator: the default one takes seconds to compile for a dozen initialisers. The
-    # numbers are the same on every device of one kind, whatever their number.
+    # numbers are the same on every device of one kind, however many there are.
     init_key = jax.random.key(seed, impl="rbg")
     log_mel = jnp.zeros((1, n_mels, frames))
     variables = model.init(init_key, log_mel, train=False)

@@ -1,4 +1,4 @@
-"""The pure steps of training and evaluation, for one device or as a part of several."""
+"""The pure steps of training and evaluation, for one device or for one of several."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ def train_step(
     optimizer: optax.GradientTransformation,
     axis_name: str | None,
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
-    """One step of Adam on the binary cross-entropy, averaged over examples and tags.
+    """Take one step of Adam on the binary cross-entropy, averaged over examples and tags.
 
     A pure function. With `axis_name`, `batch` holds this device's rows of the batch, and gradients
     and batch statistics are averaged over that axis of the mesh.
@@ -28,9 +28,9 @@ def train_step(
     Returns
     -------
     TrainState
-        After the step.
+        The state after the step.
     dict
-        ``loss``, of the batch before the step, and ``gradient_norm``.
+        ``loss`` of the batch before the step, and ``gradient_norm``.
     """
     log_mel = batch["log_mel"].astype(jnp.float32)
     targets = batch["tags"].astype(jnp.float32)
@@ -65,7 +65,7 @@ def train_step(
 def eval_step(
     variables: PyTree, log_mel: Float[Array, "batch mel frames"], *, model: nn.Module
 ) -> Float[Array, "batch tags"]:
-    """Logits of a batch, with running statistics and without dropout. A pure function."""
+    """Compute the logits of a batch, with running statistics and without dropout (pure)."""
     with matmul_precision(model):
         logits: Float[Array, "batch tags"] = model.apply(  # type: ignore[assignment]
             variables, log_mel.astype(jnp.float32), train=False

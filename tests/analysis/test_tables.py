@@ -198,7 +198,7 @@ def test_missing_columns_are_named(sweep):
     path.write_text(text.replace("test_auc", "auc").replace("train_s", "t"), encoding="utf-8")
     with pytest.raises(UserError) as error:
         read(path)
-    assert_one_line(error, str(path), "without the column test_auc, train_s", "crnn-jax sweep")
+    assert_one_line(error, str(path), "lacks the column test_auc, train_s", "crnn-jax sweep")
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def contestant():
 
 def test_a_process_that_ends_is_no_answer(contestant):
     setup = {"arch": "no such network", "widths": [], "batch": 1, "frames": 96}
-    with pytest.raises(RuntimeError, match="the benchmark's process ended with 1"):
+    with pytest.raises(RuntimeError, match="the benchmark's process ended with exit code 1"):
         contestant.ask({**setup, "precision": "float32"})
 
 
@@ -115,9 +115,9 @@ def test_the_twin_computes_where_jax_does(platform, count, torch_has_gpu, device
 @pytest.mark.parametrize(
     ("platform", "count", "torch_has_gpu", "message"),
     [
-        ("tpu", 4, True, "JAX computes on tpu, PyTorch cannot; JAX_PLATFORMS=cpu compares"),
-        ("gpu", 1, False, "JAX computes on a GPU, the installed PyTorch cannot; install one"),
-        ("gpu", 8, True, "JAX computes on 8 GPUs, PyTorch's twin on one; CUDA_VISIBLE_DEVICES=0"),
+        ("tpu", 4, True, "JAX runs on tpu, which PyTorch cannot use; set JAX_PLATFORMS=cpu"),
+        ("gpu", 1, False, "JAX runs on a GPU, which the installed PyTorch cannot use; install"),
+        ("gpu", 8, True, "JAX runs on 8 GPUs, the PyTorch twin on one; set CUDA_VISIBLE"),
     ],
 )
 def test_the_twin_cannot_compute_where_jax_does(platform, count, torch_has_gpu, message):
@@ -130,7 +130,7 @@ def test_the_twin_cannot_compute_where_jax_does(platform, count, torch_has_gpu, 
 @pytest.mark.parametrize(
     ("batch", "devices", "message"),
     [
-        (12, 8, "--batch 12: 8 devices do not divide it; give 8 or 16"),
+        (12, 8, "--batch 12: not a multiple of 8, the number of devices; give 8 or 16"),
         (10**9, 1, f"--batch {10**9}: out of memory; give a smaller one, or a shorter"),
     ],
 )

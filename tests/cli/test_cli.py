@@ -101,13 +101,13 @@ NO_CONFIGS = {
             "--coordinator-address node0: no port",
         ),
         (["benchmark", "--clip-seconds", "0.1"], "--clip-seconds 0.1: the networks need 2 s"),
-        (["embed", "run", "a.wav", "--out", ""], "--out : not a file's name"),
-        (["embed", "run", "a.wav", "--out", "."], "--out .: not a file's name"),
+        (["embed", "run", "a.wav", "--out", ""], "--out : not a file name"),
+        (["embed", "run", "a.wav", "--out", "."], "--out .: not a file name"),
         (["tag", "run", "a.wav", "--figure", "folder.png"], "--figure folder.png"),
         (["inspect", "set", "--out", "folder.png"], "--out folder.png"),
         (["import-keras", "w" * 300, "run"], "w" * 300),
         (["import-keras", "folder.png", "run"], "folder.png: no such file"),
-        (["plot", "nothing://bucket/runs"], "nothing://: no way to such an address"),
+        (["plot", "nothing://bucket/runs"], "nothing://: no file system for this address"),
         (["evaluate", "."], "config.json"),
         *((["evaluate", name], f"{name}/config.json: not a run's config") for name in NO_CONFIGS),
         (["plot", "."], "results.csv"),
@@ -145,7 +145,7 @@ def test_flags_or_a_file_or_both(command, small_sweep, small_set, as_study, tmp_
     """A study is the same however it is said: its cells are found finished."""
     code, out, _ = command("sweep", *as_study)
     assert code == 0
-    assert out.count("finished before") == 3
+    assert out.count("already finished") == 3
     figures = [line.strip() for line in out.splitlines() if line.strip().endswith(".png")]
     assert figures
     assert all(Path(figure).stat().st_size > 10_000 for figure in figures)
@@ -157,7 +157,7 @@ def test_flags_or_a_file_or_both(command, small_sweep, small_set, as_study, tmp_
     )
     code, out, _ = command("sweep", "study.py", "--targets", 4000, "--out", small_sweep.out)
     assert code == 0
-    assert out.count("finished before") == 3
+    assert out.count("already finished") == 3
 
 
 STUDY_OF_SEVEN = """
@@ -436,7 +436,7 @@ def test_a_damaged_set_is_told(command, small_set, tmp_path, name):
     (damaged / name).write_text((damaged / name).read_text()[:100])
     code, _, err = command("inspect", damaged)
     assert code == 2
-    assert err.startswith(f"crnn-jax: {damaged / name}: not whole")
+    assert err.startswith(f"crnn-jax: {damaged / name}: incomplete")
     assert err.count("\n") == 1
 
 

@@ -68,7 +68,7 @@ def test_what_is_finished_is_not_made_again(small_set, config):
 def test_workers_elsewhere_are_noticed(config, monkeypatch):
     """As if the workers' data folder were another machine's."""
     monkeypatch.setattr("crnn_jax.data.engines.beam.make_shard", lambda task: None)
-    with pytest.raises(UserError, match=r"train-00000.array_record is not here.*--data-dir"):
+    with pytest.raises(UserError, match=r"train-00000.array_record does not exist.*--data-dir"):
         prepare(config, engine=beam_engine("DirectRunner"))
 
 

@@ -223,7 +223,8 @@ def test_several_at_once(small_set, tmp_path):
         for process in both:
             said = process.stderr.readline()
             assert (
-                said == f"crnn-jax: {folder}: another process prepares this set; waiting for it\n"
+                said
+                == f"crnn-jax: {folder}: another process is preparing this set; waiting for it\n"
             )
     outputs = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
@@ -319,7 +320,7 @@ def test_a_collection_that_is_gone_is_not_missing_files(collection, tmp_path):
     config = DataConfig("folder", str(tmp_path / "data"), str(collection), 1.0, 1, mel=MEL)
     builder = BUILDERS["folder"](config)
     collection.rename(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match=r"manual_dir .*music: not there any more"):
+    with pytest.raises(UserError, match=r"manual_dir .*music: no longer exists"):
         builder.download_and_prepare()
 
 
@@ -347,8 +348,8 @@ def test_a_decoder_that_is_killed(collection, tmp_path, capfd):
         decoder.kill()
     preparing.join()
     assert outcomes == [
-        "prepare: a process that decodes was killed, most likely for want of memory; give fewer "
-        "--workers: the same command goes on where it was"
+        "prepare: a decoding process was killed, most likely for lack of memory; give the same "
+        "command again with fewer --workers to resume"
     ]
 
 

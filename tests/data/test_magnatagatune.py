@@ -131,8 +131,8 @@ def test_prepared_with_and_without_synonyms(game, short_mel, tmp_path):
     [
         (None, "annotations_final.csv is not in"),
         ("clip_id,rock,mp3_path\n", "row 1: not the columns"),
-        ("clip_id\trock\tmp3_path\n2\t1\n", "row 2: not 1 of 0 and 1"),
-        ("clip_id\trock\tmp3_path\n2\tx\tf/a.mp3\n", "row 2: not 1 of 0 and 1"),
+        ("clip_id\trock\tmp3_path\n2\t1\n", "row 2: expected 1 values of 0 or 1"),
+        ("clip_id\trock\tmp3_path\n2\tx\tf/a.mp3\n", "row 2: expected 1 values of 0 or 1"),
         ("clip_id\trock\tmp3_path\n2\t1\tg/a.mp3\n", "row 2: g/a.mp3 is not in a folder"),
         ("clip_id\trock\tmp3_path\n2\t1\tf/a.mp3\n", "no clip of the train split"),
         ("", "row 1: not the columns"),

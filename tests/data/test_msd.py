@@ -74,7 +74,7 @@ def test_a_changed_list_of_tracks_is_not_taken_for_it(million_songs, short_mel):
     root, _ = million_songs
     data = prepare(config_of(root, short_mel))
     write_split(root / "MSD_split_for_tagging", "valid", SIZES["valid"] - 1)
-    with pytest.raises(UserError, match="made of another list of tracks") as error:
+    with pytest.raises(UserError, match="made from another list of tracks") as error:
         prepare(config_of(root, short_mel))
     assert data.path in str(error.value)
     write_split(root / "MSD_split_for_tagging", "valid", SIZES["valid"])
@@ -185,5 +185,5 @@ def test_folders_that_cannot_be_used(million_songs, short_mel, tmp_path):
     shutil.copytree(root / "MSD_split_for_tagging", elsewhere)
     first = (elsewhere / "train_x_filename.txt").read_text().split()[0]
     missing = first.replace(".npy", ".clip.mp3")
-    with pytest.raises(UserError, match=f"no audio in {elsewhere}: {missing} is not there"):
+    with pytest.raises(UserError, match=f"no audio in {elsewhere}: {missing} is missing"):
         prepare(config_of(elsewhere, short_mel))

@@ -102,7 +102,7 @@ def test_gpus_that_nobody_asks_for(commands, cluster, tmp_path):
     assert code == 0, err
     assert f"{CELLS[0]}: test AUC" in out
     assert err == (
-        "crnn-jax: --resources: a cell asks for no GPU, of which the cluster has 2, and is trained "
+        "crnn-jax: --resources: a cell requests no GPU, although the cluster has 2, and is trained "
         'on a CPU; give --resources \'{"CPU": 1, "GPU": 1}\'\n'
     )
 
@@ -121,7 +121,7 @@ def test_a_worker_and_the_driver_are_killed(commands, swept_by_two, tmp_path):
     code, out, err = finish(driver)
     assert code == 0, err
     for cell in CELLS:
-        assert f"{cell}: test AUC" in out or f"{cell}: finished before" in out
+        assert f"{cell}: test AUC" in out or f"{cell}: already finished" in out
         assert numbers(tmp_path / cell) == numbers(swept_by_two[0] / cell)
         assert list(parameters(tmp_path / cell)) == list(parameters(swept_by_two[0] / cell))
     with (tmp_path / "results.csv").open() as file:
@@ -133,7 +133,7 @@ def test_a_worker_and_the_driver_are_killed(commands, swept_by_two, tmp_path):
     [
         (("--resources", "GPU"), "--resources GPU: not a JSON object"),
         (("--resources", '{"CPU": "two"}'), '--resources {"CPU": "two"}: CPU is not a number'),
-        (("--resources", '{"cpu": 1}'), '--resources {"cpu": 1}: `cpu` is no name'),
+        (("--resources", '{"cpu": 1}'), '--resources {"cpu": 1}: `cpu` is not a resource name'),
         (("--resources", '{"GPU": NaN}'), '--resources {"GPU": NaN}: GPU is not a number'),
         (("--resources", '{"GPU": 1.5}'), '--resources {"GPU": 1.5}: more than one GPU, but not'),
         (("--resources", '{"GPU": 1e-5}'), '--resources {"GPU": 1e-5}: GPU has more than four'),
@@ -153,5 +153,5 @@ def test_no_token_where_one_is_asked_for(commands, tmp_path):
     code, _, err = finish(commands.start(tmp_path, *flags, environment=environment))
     assert code == 2
     assert err.startswith("crnn-jax: --address localhost:9: no Ray cluster there (")
-    assert "RAY_AUTH_MODE=token and that token in ~/.ray/auth_token" in err
+    assert "RAY_AUTH_MODE=token and put the token in ~/.ray/auth_token" in err
     assert err.count("\n") == 1

@@ -316,26 +316,26 @@ def of_large_chunks(group, name):
     group.create_dataset(name, data=values, maxshape=most, chunks=(64,) * values.ndim)
 
 
-LINK = "is a link, maybe to another file"
-NOT_PLAIN = "is not stored plainly in the file (external, virtual, chunks or filters)"
+LINK = "is a link, possibly to another file"
+NOT_PLAIN = "is not stored contiguously (external, virtual, chunked or filtered)"
 
 
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
         (missing, "is missing"),
-        (misshapen, "has shape 5 × 4 × 3 × 2, and must have 5 × 4 × 3 × 3"),
-        (transposed, "has shape 3 × 3 × 4 × 5, and must have 5 × 4 × 3 × 3"),
-        (words, "is no array of real numbers"),
-        (integers, "is no array of real numbers"),
-        (folder, "is no array of real numbers"),
-        (gigantic, "has shape 1000000 × 1000000 × 1000, and must have 5 × 4 × 3 × 3"),
+        (misshapen, "has shape 5 × 4 × 3 × 2, not 5 × 4 × 3 × 3"),
+        (transposed, "has shape 3 × 3 × 4 × 5, not 5 × 4 × 3 × 3"),
+        (words, "is not an array of real numbers"),
+        (integers, "is not an array of real numbers"),
+        (folder, "is not an array of real numbers"),
+        (gigantic, "has shape 1000000 × 1000000 × 1000, not 5 × 4 × 3 × 3"),
         (infinite, "holds NaN or infinite values"),
         (too_large, "holds NaN or infinite values"),
-        (doubled, "is there twice"),
-        (references, "is no array of real numbers"),
-        (a_type, "is no array of real numbers"),
-        (of_committed_type, "is no array of real numbers"),
+        (doubled, "occurs twice"),
+        (references, "is not an array of real numbers"),
+        (a_type, "is not an array of real numbers"),
+        (of_committed_type, "is not an array of real numbers"),
         (soft_link, LINK),
         (external_link, LINK),
         (external_storage, NOT_PLAIN),

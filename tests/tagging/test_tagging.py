@@ -557,7 +557,7 @@ def test_published_network_tags_a_file(command, tmp_path):
         pytest.skip("needs the published weights at ../shared/pretrained")
     code, out, _ = command("import-keras", weights, tmp_path / "published")
     assert (code, out.partition(": ")[2]) == (
-        *(0, "crnn, 396,786 parameters, 50 tags, weights of tensorflow\n"),
+        *(0, "crnn, 396,786 parameters, 50 tags, tensorflow weights\n"),
     )
     stored = weights.with_name("bensound-cute.npy")
     code, out, _ = command("tag", tmp_path / "published", stored, "--json", "--top", 3)

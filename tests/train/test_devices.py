@@ -41,7 +41,7 @@ def test_a_batch_that_eight_devices_do_not_divide(commands, tmp_path):
     code, _, err = finish(commands.start(tmp_path, "--batch-size", 12, environment=EIGHT))
     assert (code, err) == (
         2,
-        "crnn-jax: --batch-size 12: 8 devices do not divide it; give 8 or 16\n",
+        "crnn-jax: --batch-size 12: not a multiple of 8, the number of devices; give 8 or 16\n",
     )
     # The corrected command may have the folder.
     assert not (tmp_path / CELL).exists()

@@ -50,7 +50,7 @@ def test_one_of_two_is_killed_and_both_go_on(commands, one_process, tmp_path):
     code, _, err = finish(first)
     assert time.monotonic() - start < 120
     assert code != 0
-    assert "cannot go on with the others" in err or "another task died" in err
+    assert "cannot continue with the others" in err or "another task died" in err
     assert not (tmp_path / CELL / "result.json").exists()
     assert not (tmp_path / CELL / "failed.json").exists()
 

@@ -95,7 +95,7 @@ def interrupt(process, signal_number, until):
     return code, err
 
 
-GOES_ON = "the same command goes on where it was\n"
+GOES_ON = "give the same command again to resume\n"
 
 
 def test_a_run_whose_processes_read_ahead_is_stopped_and_goes_on(commands, whole, tmp_path):

@@ -48,7 +48,7 @@ def test_killed_and_terminated_ends_with_the_same_bits(commands, swept_by_two, t
     wait_until(lambda: len(snapshots(run)) >= 2, process)
     process.send_signal(signal.SIGTERM)
     code, _, err = finish(process)
-    assert (code, err) == (143, "crnn-jax: terminated; the same command goes on where it was\n")
+    assert (code, err) == (143, "crnn-jax: terminated; give the same command again to resume\n")
     assert not (run / "failed.json").exists()
     before = snapshots(run)[-1]
 
@@ -82,7 +82,7 @@ def test_two_processes_share_a_sweep(swept_by_two):
         trained = [f"{name}: test AUC" in text for _, text, _ in said]
         assert sorted(trained) == [False, True], "run by none, or by both"
         other = said[trained.index(False)][1]
-        assert f"{name}: finished before" in other or f"{name}: left to the other" in other
+        assert f"{name}: already finished" in other or f"{name}: left to the other" in other
     with (out / "results.csv").open() as file:
         assert sorted(row["seed"] for row in csv.DictReader(file)) == ["0", "1", "2"]
 

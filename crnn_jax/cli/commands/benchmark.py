@@ -10,7 +10,7 @@ from crnn_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Benchmark(BenchmarkConfig):
-    """Time a training step and a prediction of one network, beside PyTorch's if asked.
+    """Time a training step and a prediction of one network, optionally next to PyTorch's.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Commands on data sets."""
+"""Commands for data sets."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Prepare:
-    """Make a data set ready: decode, compute log-mels, store them as TFDS records.
+    """Prepare a data set: decode, compute log-mels, store them as TFDS records.
 
-    It can be interrupted at any time; the same command goes on where it was.
+    It can be interrupted at any time; give the same command again to resume.
 
     Attributes
     ----------
     dataset
         synthetic, folder, msd, magnatagatune or jamendo.
     engine
-        What makes the shards: processes of this machine, or an Apache Beam pipeline.
+        What makes the shards: processes on this machine, or an Apache Beam pipeline.
     runner
-        Of Beam: the runner's name, such as FlinkRunner, SparkRunner or PortableRunner.
+        Beam only: name of the runner, such as FlinkRunner, SparkRunner or PortableRunner.
     runner_options
-        Of Beam: options of pipeline and runner, as name=value without dashes.
+        Beam only: options of the pipeline and the runner, as name=value without dashes.
     """
 
     dataset: tyro.conf.Positional[str]
@@ -56,14 +56,14 @@ class Prepare:
 
 @dataclasses.dataclass(frozen=True)
 class Inspect:
-    """Tell what a data set holds, and draw sample clips, mean spectra and tag counts.
+    """Summarise a data set, and draw sample clips, mean spectra and tag counts.
 
     Attributes
     ----------
     dataset
-        Folder of a prepared data set, or the name of one, which is prepared if it is not yet there.
+        Folder of a prepared data set, or the name of one, which is prepared if it does not exist.
     out
-        The drawing, a PNG; `inspection.png` in the data set's folder if not given.
+        PNG file to write; if not given, `inspection.png` in the data set's folder.
     """
 
     dataset: tyro.conf.Positional[str]
@@ -105,7 +105,7 @@ class Inspect:
 
 
 def _rejected(data: "PreparedSet") -> str:
-    """How many files were rejected, for which reasons, and where they are listed."""
+    """Describe how many files were rejected, for which reasons, and where they are listed."""
     reasons = ", ".join(
         f"{count:,} {reason}" for reason, count in data.rejected_by_reason().items()
     )

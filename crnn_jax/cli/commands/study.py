@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Solve:
-    """Print the widths whose networks have the wanted numbers of parameters.
+    """Print the widths of networks with the requested numbers of parameters.
 
     Attributes
     ----------
@@ -105,7 +105,7 @@ class Train:
     Attributes
     ----------
     out
-        Where the run's folder goes.
+        Folder in which the run's folder is created.
     arch
         Architecture.
     target
@@ -113,7 +113,7 @@ class Train:
     rule
         How the widths are scaled: all by s, or by √s near the output.
     seed
-        Of parameters, dropout and the order of the examples.
+        Seed of parameters, dropout and the order of the examples.
     """
 
     out: str
@@ -148,7 +148,7 @@ class Sweep(SweepConfig):
     Attributes
     ----------
     experiment
-        A file that says `SWEEP = SweepConfig(...)`; flags change what it says.
+        A file that defines `SWEEP = SweepConfig(...)`; flags override its values.
     out
         Folder of the results. Cells that are finished there are not run again.
     """
@@ -168,7 +168,7 @@ class Sweep(SweepConfig):
 
 
 def _run_sweep(study: SweepConfig, out: str, cluster: ClusterConfig, *, figures: bool) -> int:
-    """Prepare, train, tabulate, draw; the exit code."""
+    """Prepare, train, tabulate and draw; return the exit code."""
     from crnn_jax import api
 
     keep_compiled()
@@ -205,9 +205,9 @@ class Evaluate:
     run_folder
         The run's folder.
     dataset
-        Folder of the prepared data set; the one that it was trained on if not given.
+        Folder of the prepared data set; if not given, the one that the run was trained on.
     split
-        Which split.
+        The split.
     json
         Print JSON instead of a table.
     """

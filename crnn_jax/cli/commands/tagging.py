@@ -1,4 +1,4 @@
-"""Commands that use trained networks on files."""
+"""Commands that apply trained networks to files."""
 
 import dataclasses
 import json
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class ImportKeras:
-    """Make a run of the published CRNN (Keunwoo Choi, 2016) from its Keras 1 weights.
+    """Create a run of the published CRNN (Keunwoo Choi, 2016) from its Keras 1 weights.
 
     Attributes
     ----------
     weights
-        The published HDF5 file, of Theano or of TensorFlow.
+        The published HDF5 file, from Theano or from TensorFlow.
     out
         The run's folder.
     backend
-        What the weights were trained with; told by the names in the file if not given.
+        What the weights were trained with; if not given, determined from the names in the file.
     """
 
     weights: tyro.conf.Positional[str]
@@ -45,7 +45,7 @@ class ImportKeras:
         assert config.imported is not None
         print(
             f"{self.out}: {config.arch}, {config.params:,} parameters, "
-            f"{config.model.n_tags} tags, weights of {config.imported.backend}"
+            f"{config.model.n_tags} tags, {config.imported.backend} weights"
         )
         return 0
 
@@ -61,16 +61,16 @@ class Tag:
     files
         Audio files, or .npy files of a log-mel.
     top
-        How many tags are told of each file.
+        Number of tags reported for each file.
     hop_seconds
-        Of long files: from the start of a window to the start of the next. A window's length if
-        not given.
+        For long files: time between the starts of successive windows, in s. If not given, the
+        length of a window.
     per_window
-        Tell the scores of each window too.
+        Report the scores of each window too.
     json
         Print JSON instead of tables.
     figure
-        Draw the log-mel and the scores over time into this PNG or SVG file (of one file).
+        Draw the log-mel and the scores over time to this PNG or SVG file (for one file only).
     """
 
     run_folder: tyro.conf.Positional[str]
@@ -145,7 +145,7 @@ class Tag:
 
 @dataclasses.dataclass(frozen=True)
 class Embed:
-    """Write what a trained network computes of audio files before its output layer.
+    """Write the features of audio files that a trained network feeds to its output layer.
 
     Attributes
     ----------
@@ -154,10 +154,10 @@ class Embed:
     files
         Audio files, or .npy files of a log-mel.
     out
-        NumPy archive (.npz) of `paths` and `features`, a row a file: the mean over its windows.
+        NumPy archive (.npz) of `paths` and `features`, one row per file: the mean over its windows.
     hop_seconds
-        Of long files: from the start of a window to the start of the next. A window's length if
-        not given.
+        For long files: time between the starts of successive windows, in s. If not given, the
+        length of a window.
     """
 
     run_folder: tyro.conf.Positional[str]
@@ -173,7 +173,7 @@ class Embed:
         out = epath.Path(self.out)
         if not out.name or out.is_dir():
             raise UserError(
-                "not a file's name; give such as features.npz", field="out", value=self.out
+                "not a file name; give one such as features.npz", field="out", value=self.out
             )
         _, tagged = _tag(self.run_folder, self.files, self.hop_seconds)
         if tagged:
@@ -186,7 +186,7 @@ class Embed:
 def _tag(
     run_folder: str, files: Sequence[str], hop_seconds: float | None
 ) -> "tuple[Run, list[TaggedFile]]":
-    """Tag files with a progress bar; those that cannot be used are reported and left out."""
+    """Tag files with a progress bar; those that cannot be used are reported and skipped."""
     from rich.progress import Progress
 
     from crnn_jax.api import load_run
@@ -197,7 +197,7 @@ def _tag(
     keep_compiled()
     run = load_run(run_folder)
     tagged = []
-    # On the standard error, so that the standard output can be read by a program.
+    # On standard error, so that standard output can be read by a program.
     console = make_console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         results = run.tag(files, hop_seconds=hop_seconds)

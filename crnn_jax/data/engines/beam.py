@@ -1,4 +1,4 @@
-"""Shards made on a cluster: the local engine's work as an Apache Beam pipeline."""
+"""Make shards on a cluster: the local engine's work as an Apache Beam pipeline."""
 
 import contextlib
 import io
@@ -11,11 +11,11 @@ from crnn_jax.errors import UserError
 
 
 def beam_engine(runner: str, options: Sequence[str] = ()) -> Engine:
-    """Make shards by a Beam pipeline, one element a shard.
+    """Make shards with a Beam pipeline, one element per shard.
 
-    The workers write into the data folder, so this must be the same folder on all of them and
-    here, and so must the collection's. What a worker returns is not used: a shard is finished
-    when its result is in the folder. So any runner will do, shards of an interrupted run are not
+    The workers write into the data folder, so the data folder and the collection's folder must be
+    shared by all workers and this machine. What a worker returns is not used: a shard is finished
+    when its result is in the folder. So any runner works, shards of an interrupted run are not
     made again, and a runner may try a shard twice.
 
     Parameters
@@ -29,8 +29,8 @@ def beam_engine(runner: str, options: Sequence[str] = ()) -> Engine:
     Raises
     ------
     UserError
-        If Beam is not installed, does not know the runner, cannot read the value of an option, if
-        the pipeline fails, or if the runner's workers do not write into this data folder.
+        If Beam is not installed, does not know the runner, or cannot parse an option's value; if
+        the pipeline fails; or if the workers do not write into this data folder.
     """
     try:
         import apache_beam
@@ -52,7 +52,7 @@ def beam_engine(runner: str, options: Sequence[str] = ()) -> Engine:
     try:
         with contextlib.redirect_stderr(said):
             parsed = PipelineOptions([f"--{option}" for option in options])
-            # Parses; which options the runner has, only the runner knows.
+            # This parses them; only the runner knows which options it has.
             parsed.get_all_options()
     except SystemExit as error:
         words = said.getvalue().strip().rpartition("\n")[2]
@@ -64,21 +64,21 @@ def beam_engine(runner: str, options: Sequence[str] = ()) -> Engine:
                 _ = (
                     pipeline
                     | "Shards" >> apache_beam.Create(tasks)
-                    # Without it a runner may make them all in one process: they have one source.
+                    # Otherwise a runner may fuse all shards into one process: they have one source.
                     | "Spread" >> apache_beam.Reshuffle()
                     | "Make" >> apache_beam.Map(_make)
                 )
         except RuntimeError as error:
-            # A runner wraps what its workers raise, and tells of it at the end.
+            # A runner wraps what its workers raise; the original error is the last line.
             words = str(error).strip().rpartition("\n")[2]
             raise UserError(
-                f"{words}; give the command again", field="runner", value=runner
+                f"{words}; give the same command again to resume", field="runner", value=runner
             ) from error
         for task in tasks:
             result = finished_shard(epath.Path(task.path))
             if result is None:
                 raise UserError(
-                    f"{task.path} is not here, though the pipeline has ended; "
+                    f"{task.path} does not exist, though the pipeline has ended; "
                     f"give a --data-dir that all workers share with this machine",
                     field="runner",
                     value=runner,

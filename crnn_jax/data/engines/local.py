@@ -1,4 +1,4 @@
-"""Shards made by processes of this machine."""
+"""Make shards in processes on this machine."""
 
 import concurrent.futures
 import concurrent.futures.process
@@ -13,14 +13,14 @@ from crnn_jax.signals import end_with_parent
 
 
 def local_engine(workers: int | None) -> Engine:
-    """Make shards in `workers` processes of this machine; None: one a core."""
+    """Make shards in `workers` processes on this machine; None: one per core."""
 
     def run(tasks: Sequence[ShardTask]) -> Iterator[ShardResult]:
         n_workers = min(len(tasks), workers or len(os.sched_getaffinity(0)))
         if n_workers == 1:
             yield from map(make_shard, tasks)
             return
-        # Not forked: the caller may hold locks of JAX's threads.
+        # Not forked: JAX's threads in the caller may hold locks.
         pool = concurrent.futures.ProcessPoolExecutor(
             n_workers, multiprocessing.get_context("spawn"), initializer=_follow_the_parent
         )
@@ -30,8 +30,8 @@ def local_engine(workers: int | None) -> Engine:
                 yield future.result()
         except concurrent.futures.process.BrokenProcessPool as error:
             raise UserError(
-                "prepare: a process that decodes was killed, most likely for want of memory; give "
-                "fewer --workers: the same command goes on where it was"
+                "prepare: a decoding process was killed, most likely for lack of memory; give the "
+                "same command again with fewer --workers to resume"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
@@ -40,6 +40,6 @@ def local_engine(workers: int | None) -> Engine:
 
 
 def _follow_the_parent() -> None:
-    """Leave Ctrl-C to the parent, and end when the parent is gone, however it went."""
+    """Leave Ctrl-C to the parent, and exit when the parent has exited for any reason."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()

@@ -1,4 +1,4 @@
-"""Anyone's own music: a CSV beside audio files, or a tree of folders named by tags."""
+"""The user's own music: a CSV next to audio files, or a tree of folders named after tags."""
 
 import csv
 import dataclasses
@@ -22,27 +22,27 @@ from crnn_jax.data.description import SPLITS
 from crnn_jax.errors import UserError
 from crnn_jax.locks import on_disk
 
-# Shares of the splits where the CSV gives none, in percent: train, valid, test.
+# Percentages of the splits if the CSV has none: train, valid, test.
 HASHED_SHARES = (80, 10, 10)
 AUDIO_SUFFIXES = frozenset(
     {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au"}
 )
-# Bytes of files of one name and size that are compared first: of different music they differ.
+# Bytes compared first in files of the same name and size: they differ for different music.
 BEGINNING = 2**16
 BLOCK = 2**20
 
 
 class Folder(RecordsBuilder):
-    """A collection of the user's own, given as ``--manual-dir``.
+    """The user's own collection, given as ``--manual-dir``.
 
-    Either a CSV file, or a folder with one, with the columns ``path`` (from the CSV's folder),
-    ``tags`` (``|`` between several) and, where wanted, ``split`` (train, valid, test), ``track``
-    (clips of one track go into the same split) and further columns, which are not read. Or a tree
-    ``tag/file``, in which a file that stands under several tags, with the same name and the same
-    content, has all of them. Files that share a name only are different clips.
+    Either a CSV file, or a folder with one, with the columns ``path`` (relative to the CSV's
+    folder), ``tags`` (separated by ``|``) and optionally ``split`` (train, valid, test), ``track``
+    (clips of one track go into the same split) and further columns, which are ignored. Or a tree
+    ``tag/file``: a file that is in several tags' folders, with the same name and the same content,
+    has all of these tags. Files that share only the name are different clips.
 
-    Without a ``split`` column, a track's split comes from a hash of its name (of a tree: of the
-    file's name without its folder): it stays the same when files are added. A tag may name its
+    Without a ``split`` column, a track's split comes from a hash of its name (in a tree: of the
+    file's name without its folder), so it stays the same when files are added. A tag may name its
     category (``mood/happy``) for the per-tag figure.
     """
 
@@ -79,7 +79,7 @@ class Folder(RecordsBuilder):
     @classmethod
     def variant(cls, config: DataConfig, collection: Collection) -> str:
         assert config.manual_dir is not None
-        # A changed collection is another set: results must not mix the two.
+        # A changed collection is a different set: results must not mix the two.
         content = [
             (split, track.track_id, [collection.tag_names[tag] for tag in track.tags])
             for split, tracks in collection.splits.items()
@@ -95,7 +95,7 @@ class Folder(RecordsBuilder):
 
 @dataclasses.dataclass(frozen=True)
 class _Row:
-    """One audio file: its path in the collection, and what is said of it."""
+    """An audio file: its path in the collection, its tags and its split."""
 
     path: str
     file: epath.Path
@@ -104,7 +104,7 @@ class _Row:
 
 
 def _find_csv(root: epath.Path) -> epath.Path | None:
-    """The collection's CSV, or None for a tree."""
+    """Return the collection's CSV, or None for a tree."""
     if root.is_file():
         return root
     tables = sorted(path for path in root.iterdir() if path.suffix == ".csv" and path.is_file())
@@ -137,14 +137,16 @@ def _rows_of_csv(table: epath.Path) -> list[_Row]:
         path, tags = row["path"], row["tags"]
         if not path or tags is None:
             raise UserError(f"{table}, row {line}: `path` or `tags` is missing; fill them in")
-        # Of one file spelt in two ways, one could be in training and the other in the test.
+        # Otherwise a file spelt in two ways could be in both the training and the test split.
         place = posixpath.normpath(path)
         if place in seen:
-            raise UserError(f"{table}, row {line}: {path} stands in row {seen[place]} already")
+            raise UserError(f"{table}, row {line}: {path} is in row {seen[place]} already")
         seen[place] = line
         split = row.get("split") or hashed_split(row.get("track") or path)
         if split not in SPLITS:
-            raise UserError(f"{table}, row {line}: split `{split}` is none of {', '.join(SPLITS)}")
+            raise UserError(
+                f"{table}, row {line}: split `{split}` is not one of {', '.join(SPLITS)}"
+            )
         names = frozenset(tag.strip() for tag in tags.split("|")) - {""}
         found.append(_Row(path, table.parent / path, names, split))
     return found
@@ -159,7 +161,7 @@ def _rows_of_tree(root: epath.Path) -> list[_Row]:
                 files_of.setdefault(file.name, []).append(file)
     if not files_of:
         raise UserError(
-            "neither a CSV file nor audio in folders named by tags; "
+            "neither a CSV file nor audio in folders named after tags; "
             "see the README on bringing your own data",
             field="manual_dir",
             value=root,
@@ -170,21 +172,21 @@ def _rows_of_tree(root: epath.Path) -> list[_Row]:
         for same in clips:
             path = name if len(clips) == 1 else f"{same[0].parent.name}/{name}"
             tags = frozenset(file.parent.name for file in same)
-            # By the name alone, whatever else has it: so a file that is added moves no other.
+            # By the name alone, so that adding a file does not move another to a different split.
             rows.append(_Row(path, same[0], tags, hashed_split(name)))
     return rows
 
 
 def _check_name(folder: epath.Path) -> None:
-    """Refuse what cannot become the name of a set or of a tag, nor can what is in it be opened."""
+    """Refuse a name that is not UTF-8: it cannot name a set or tag, nor can its files be opened."""
     if not is_utf8(os.fspath(folder)):
         raise UserError(f"--manual-dir: {os.fspath(folder)!a} is not a name in UTF-8; rename it")
 
 
 def _by_content(files: list[epath.Path]) -> list[list[epath.Path]]:
-    """Put files with the same bytes together, in their order, without reading all of them."""
+    """Group files with the same bytes, in their order, without reading every file completely."""
     groups = [files]
-    # Each looks closer than the one before, at what that could not tell apart.
+    # Each looks more closely at the files that the previous one could not distinguish.
     for look in (_size, _beginning, _digest):
         groups = [part for group in groups for part in _divided(group, look)]
     return sorted(groups)
@@ -205,12 +207,12 @@ def _seen(file: epath.Path, look: Callable[[epath.Path], Hashable]) -> Hashable:
     try:
         return look(file)
     except (FileNotFoundError, PermissionError, IsADirectoryError):
-        # Like no other. As a clip it is rejected, with its reason.
+        # Unlike any other. It is rejected as a clip, with its reason.
         return file
 
 
 def _place(file: epath.Path) -> Hashable:
-    """What links to one file have in common."""
+    """Return a value that all links to one file share."""
     if not on_disk(file):
         return file
     status = Path(file).stat()
@@ -218,7 +220,7 @@ def _place(file: epath.Path) -> Hashable:
 
 
 def _size(file: epath.Path) -> int:
-    # epath's own asks for the owner's name, who may have none here.
+    # epath's `stat` looks up the owner's name, which may not exist here.
     return Path(file).stat().st_size if on_disk(file) else file.stat().length
 
 
@@ -236,8 +238,8 @@ def _digest(file: epath.Path) -> bytes:
 
 
 def hashed_split(track: str) -> str:
-    """The split of a track, from its name alone."""
-    # Of a file, as the bytes that the disk has, in whatever encoding.
+    """Return the split of a track, from its name alone."""
+    # A file name is hashed as the bytes stored on the disk, in any encoding.
     name = track.encode(errors="surrogateescape")
     percent = int.from_bytes(hashlib.sha256(name).digest()[:8], "big") % 100
     train, valid, _ = HASHED_SHARES

@@ -7,10 +7,10 @@ from crnn_jax.data.collection import Collection, Track
 from crnn_jax.data.published import PublishedCollection, find_folder, read_rows
 from crnn_jax.errors import UserError
 
-# Our splits and subsets → the words in the names of the published files.
+# Our splits and subsets → the words in the published files' names.
 SPLIT_FILES = {"train": "train", "valid": "validation", "test": "test"}
 SUBSET_FILES = {"mood": "moodtheme"}
-# Of a tag such as mood/theme---happy.
+# Prefixes of tags such as mood/theme---happy.
 CATEGORIES = {"genre": "genre", "instrument": "instrument", "mood/theme": "mood"}
 COLUMNS = ["TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS"]
 
@@ -20,19 +20,19 @@ class Jamendo(PublishedCollection):
 
     D. Bogdanov, M. Won, P. Tovstogan, A. Porter, X. Serra, "The MTG-Jamendo Dataset for Automatic
     Music Tagging" (ICML 2019 workshop on machine learning for music discovery),
-    https://github.com/MTG/mtg-jamendo-dataset. The audio is under Creative Commons licences, one a
-    track (``audio_licenses.txt``); the metadata under CC BY-NC-SA 4.0. 55,701 songs: 508 GB as
-    published, 156 GB in low quality (``audio-low``). Songs with a tag: 54,380 in the subset
-    of the 50 most frequent tags, 55,215 by genre, 25,135 by instrument, 18,486 by mood or theme.
+    https://github.com/MTG/mtg-jamendo-dataset. The audio is under Creative Commons licences, one
+    per track (``audio_licenses.txt``); the metadata is under CC BY-NC-SA 4.0. 55,701 songs: 508 GB
+    as published, 156 GB in low quality (``audio-low``). Songs with a tag: 54,380 in the subset of
+    the 50 most frequent tags, 55,215 by genre, 25,135 by instrument, 18,486 by mood or theme.
 
-    ``--jamendo-subset`` and ``--jamendo-split`` say which tags and which of the five splits, in
-    none of which an artist is in two parts. Of a song the middle 29.12 s are used, and little more
-    than these is decoded.
+    ``--jamendo-subset`` and ``--jamendo-split`` select the tags and one of the five splits, none of
+    which has an artist in two parts. The centre 29.12 s of a song are used, and little more than
+    these is decoded.
 
-    ``--manual-dir`` has the split's files (``autotagging_top50tags-train.tsv``, ``-validation``,
-    ``-test``) in ``data/splits/split-0``, as in the published repository, in ``split-0``, or
-    itself; and the audio in ``audio/15/215.mp3``, ``15/215.mp3``, ``audio-low/15/215.low.mp3`` or
-    ``15/215.low.mp3``: the first of these that there is.
+    ``--manual-dir`` contains the split's files (``autotagging_top50tags-train.tsv``,
+    ``-validation``, ``-test``) in ``data/splits/split-0``, as in the published repository, in
+    ``split-0``, or at its top level; and the audio as ``audio/15/215.mp3``, ``15/215.mp3``,
+    ``audio-low/15/215.low.mp3`` or ``15/215.low.mp3``: the first of these that exists is used.
     """
 
     name = "jamendo"
@@ -71,30 +71,31 @@ class Jamendo(PublishedCollection):
 
 
 def read_split(path: epath.Path) -> list[tuple[str, str, list[str]]]:
-    """Name, audio path and tags of each track of a split's file.
+    """Read the name, audio path and tags of each track of a split's file.
 
     Raises
     ------
     UserError
-        If the file is missing or not as it is published.
+        If the file is missing or not as published.
     """
     rows = read_rows(path)
     header = next(rows, [])
     if header != COLUMNS:
         raise UserError(
-            f"{path}, row 1: {' '.join(header)!r} in place of {' '.join(COLUMNS)!r}; get it anew"
+            f"{path}, row 1: {' '.join(header)!r} in place of {' '.join(COLUMNS)!r}; "
+            f"download it again"
         )
     tracks = []
     for line, row in enumerate(rows, start=2):
         tags = row[len(COLUMNS) - 1 :]
         if not tags or not all(tag.partition("---")[0] in CATEGORIES for tag in tags):
             raise UserError(
-                f"{path}, row {line}: a tag is not one of {', '.join(CATEGORIES)} and its name "
-                f"(such as genre---rock); get the file anew"
+                f"{path}, row {line}: a tag is not one of {', '.join(CATEGORIES)} with a name "
+                f"(such as genre---rock); download the file again"
             )
         tracks.append((row[0], row[3], tags))
     if not tracks:
-        raise UserError(f"{path}: no rows; get it anew")
+        raise UserError(f"{path}: no rows; download it again")
     return tracks
 
 

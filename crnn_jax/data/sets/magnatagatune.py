@@ -13,13 +13,13 @@ from crnn_jax.errors import UserError
 
 TABLE = "annotations_final.csv"
 N_TAGS = 50
-# The usual split, by the first letter of the path: 12 folders, 1, and 3.
+# The usual split, by the first character of the path: 12 folders, 1, and 3.
 SPLIT_OF_FOLDER = (
     dict.fromkeys("0123456789ab", "train") | {"c": "valid"} | dict.fromkeys("def", "test")
 )
 
 # K. Choi's list, https://github.com/keunwoochoi/magnatagatune-list: the first tag of each line
-# stands for all of them. ("female vocal" is missing in its first version, but not in use.)
+# replaces the others. ("female vocal" is missing in its first version, but not in use.)
 SYNONYMS = (
     ("beat", "beats"),
     ("chant", "chanting"),
@@ -61,7 +61,7 @@ SYNONYMS = (
     ("strange", "weird"),
 )
 
-# What a tag is about; tags of tempo, loudness and the like, and of what is absent, are "other".
+# Categories of the tags; tags about tempo, loudness and the like, or about an absence, are "other".
 TAGS_OF_CATEGORY = {
     "genre": """
         ambient|arabic|baroque|blues|celtic|clasical|classic|classical|country|dance|disco|eastern|
@@ -99,16 +99,16 @@ class MagnaTagATune(PublishedCollection):
     E. Law, K. West, M. Mandel, M. Bay, J. S. Downie, "Evaluation of algorithms using games: the
     case of music tagging" (ISMIR 2009). From the Music Informatics Research Group of City,
     University of London, http://mirg.city.ac.uk/codeapps/the-magnatagatune-dataset: three parts of
-    a ZIP file, 3 GB, mono MP3 of 16 kHz and 32 kbit/s. CC BY-NC-SA 3.0.
+    a ZIP file, 3 GB, mono MP3 at 16 kHz and 32 kbit/s. CC BY-NC-SA 3.0.
 
-    The 50 most frequent of 188 tags are used, ties in the table's order; with
-    ``--merge-synonyms`` they are counted after tags of one meaning have become one. The split is
-    that by folder: 0 to b for training, c for validation, d to f for the test. All clips are kept,
-    also those that have none of the 50 tags (some authors leave these out). Clips 35644, 55753
-    and 57881 are empty files: they end up among the rejected.
+    The 50 most frequent of 188 tags are used, with ties in the table's order; with
+    ``--merge-synonyms`` they are counted after synonymous tags are merged. The split is by folder:
+    0 to b for training, c for validation, d to f for test. All clips are kept, including those that
+    have none of the 50 tags (some authors leave these out). Clips 35644, 55753 and 57881 are empty
+    files and are rejected.
 
-    ``--manual-dir`` is the folder of ``annotations_final.csv`` and of the folders ``0`` to ``f``;
-    these may also be in a folder ``mp3``.
+    ``--manual-dir`` is the folder with ``annotations_final.csv`` and the folders ``0`` to ``f``;
+    the latter may also be in a folder ``mp3``.
     """
 
     name = "magnatagatune"
@@ -130,7 +130,7 @@ class MagnaTagATune(PublishedCollection):
             splits[split].append(Track(clip_id, source, tuple(np.flatnonzero(row).tolist())))
         for split, tracks in splits.items():
             if not tracks:
-                raise UserError(f"{path}: no clip of the {split} split; get the whole file")
+                raise UserError(f"{path}: no clip of the {split} split; download it again")
         categories = tuple(CATEGORY_OF_TAG.get(tag, "other") for tag in tag_names)
         return Collection(tag_names, categories, splits)
 
@@ -146,40 +146,45 @@ class MagnaTagATune(PublishedCollection):
 def read_table(
     path: epath.Path,
 ) -> tuple[list[str], list[str], UInt8[np.ndarray, "clips tags"], list[str]]:
-    """Clip ids, tag names, tags and audio paths of ``annotations_final.csv``.
+    """Read clip ids, tag names, tags and audio paths from ``annotations_final.csv``.
 
     Raises
     ------
     UserError
-        If the file is missing or not as it is published.
+        If the file is missing or not as published.
     """
     rows = read_rows(path)
     header = next(rows, [])
     if len(header) < 3 or header[0] != "clip_id" or header[-1] != "mp3_path":
         raise UserError(
-            f"{path}, row 1: not the columns clip_id, the tags, mp3_path, with tabs between them; "
-            f"get it anew"
+            f"{path}, row 1: not the columns clip_id, the tags, mp3_path, separated by tabs; "
+            f"download it again"
         )
     clip_ids, targets, audio = [], [], []
     for line, row in enumerate(rows, start=2):
         values = row[1:-1]
         if len(row) != len(header) or not set(values) <= {"0", "1"}:
-            raise UserError(f"{path}, row {line}: not {len(header) - 2} of 0 and 1; get it anew")
+            raise UserError(
+                f"{path}, row {line}: expected {len(header) - 2} values of 0 or 1; "
+                f"download it again"
+            )
         if row[-1][:1] not in SPLIT_OF_FOLDER:
-            raise UserError(f"{path}, row {line}: {row[-1]} is not in a folder 0 to f; get it anew")
+            raise UserError(
+                f"{path}, row {line}: {row[-1]} is not in a folder 0 to f; download it again"
+            )
         clip_ids.append(row[0])
-        # Kept small: the strings of all rows are 300 MB.
+        # Converted to save memory: the strings of all rows are 300 MB.
         targets.append(np.array(values) == "1")
         audio.append(row[-1])
     if not clip_ids:
-        raise UserError(f"{path}: no rows; get it anew")
+        raise UserError(f"{path}: no rows; download it again")
     return clip_ids, header[1:-1], np.array(targets, np.uint8), audio
 
 
 def merge_synonyms(
     names: Sequence[str], targets: UInt8[np.ndarray, "clips tags"]
 ) -> tuple[list[str], UInt8[np.ndarray, "clips merged"]]:
-    """Let one tag stand for all of its `SYNONYMS`: a clip has it if it has any of them."""
+    """Merge `SYNONYMS` into one tag: a clip has it if it has any of them."""
     stands_for = {synonym: tags[0] for tags in SYNONYMS for synonym in tags}
     merged = list(dict.fromkeys(stands_for.get(name, name) for name in names))
     columns = {name: column for column, name in enumerate(merged)}

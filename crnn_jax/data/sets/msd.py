@@ -1,4 +1,4 @@
-"""The Million Song Dataset, in the split by which the paper was trained."""
+"""The Million Song Dataset, in the split used in the paper."""
 
 import numpy as np
 from etils import epath
@@ -10,8 +10,8 @@ from crnn_jax.data.description import SPLITS
 from crnn_jax.data.published import PublishedCollection, find_folder, read_text
 from crnn_jax.errors import ARRAY_ERRORS, UserError
 
-# In the order of the columns of the split's *_y.npy, with what each is about. The paper speaks of
-# genres, moods, instruments and eras; a singer is none of these.
+# In the order of the columns of the split's *_y.npy, with their categories. The paper has genres,
+# moods, instruments and eras; a singer is none of these.
 TAGS = (
     ("rock", "genre"),
     ("pop", "genre"),
@@ -73,16 +73,15 @@ class Msd(PublishedCollection):
     T. Bertin-Mahieux, D. P. W. Ellis, B. Whitman, P. Lamere, "The Million Song Dataset" (ISMIR
     2011), http://millionsongdataset.com. The split is that of K. Choi, G. Fazekas, M. Sandler
     (ISMIR 2016; arXiv 1606.00298), https://github.com/keunwoochoi/MSD_split_for_tagging: 201,680
-    clips for training, 12,605 for validation, 28,540 for the test.
+    clips for training, 12,605 for validation, 28,540 for test.
 
     The audio, previews of 30 s from 7digital (about 100 GB; 52 GB of log-mels), is under copyright
-    and not distributed with the set.
-    The tags are those of Last.fm's data set (http://millionsongdataset.com/lastfm), for research
-    that is not commercial.
+    and not distributed with the set. The tags are those of Last.fm's data set
+    (http://millionsongdataset.com/lastfm), for non-commercial research.
 
-    ``--manual-dir`` is the folder of the audio, ``6/0/6010476.clip.mp3``, and has the split's files
+    ``--manual-dir`` is the folder of the audio, ``6/0/6010476.clip.mp3``. The split's files
     (``train_x_msd_id.txt``, ``train_x_filename.txt``, ``train_y.npy``; the same for ``valid`` and
-    ``test``) itself or in ``MSD_split_for_tagging``. Some of the previews are empty files.
+    ``test``) are in it or in ``MSD_split_for_tagging``. Some of the previews are empty files.
     """
 
     name = "msd"
@@ -104,13 +103,12 @@ class Msd(PublishedCollection):
 
 
 def read_split(folder: epath.Path, split: str) -> list[Track]:
-    """The tracks of a split, in the order of its files.
+    """Read the tracks of a split, in the order of its files.
 
     Raises
     ------
     UserError
-        If one of its three files is missing, is not what it should be, or has another number of
-        rows than the others.
+        If one of its three files is missing or not as published, or their numbers of rows differ.
     """
     names_path = folder / f"{split}_x_filename.txt"
     ids = read_text(folder / f"{split}_x_msd_id.txt").split()
@@ -119,18 +117,18 @@ def read_split(folder: epath.Path, split: str) -> list[Track]:
     if not len(ids) == len(names) == len(targets):
         raise UserError(
             f"{names_path}: {len(names)} rows, but {len(ids)} in {split}_x_msd_id.txt and "
-            f"{len(targets)} in {split}_y.npy; get the three anew"
+            f"{len(targets)} in {split}_y.npy; download all three again"
         )
     if not names:
-        raise UserError(f"{names_path}: no rows; get the split's files anew")
+        raise UserError(f"{names_path}: no rows; download the split's files again")
     rows, columns = np.nonzero(targets)
-    # The tags of row i stand in `columns` from begins[i] to begins[i + 1].
+    # The tags of row i are columns[begins[i] : begins[i + 1]].
     begins = np.searchsorted(rows, np.arange(len(names) + 1)).tolist()
     tags = columns.tolist()
     return [
         Track(
             track_id,
-            # The split names the log-mels of its author, which lay beside the audio.
+            # The split lists its author's log-mel files, named like the audio.
             name.removesuffix(".npy") + ".clip.mp3",
             tuple(tags[begins[i] : begins[i + 1]]),
         )
@@ -139,24 +137,25 @@ def read_split(folder: epath.Path, split: str) -> list[Track]:
 
 
 def read_targets(path: epath.Path) -> Bool[np.ndarray, "tracks tags"]:
-    """The tags of a split's tracks.
+    """Read the tags of a split's tracks.
 
     Raises
     ------
     UserError
-        If the file is missing or not an array of `TAGS`.
+        If the file is missing or not an array with one column per tag of `TAGS`.
     """
     try:
         with path.open("rb") as file:
-            # Of 10 MB at most: mapping it into memory would gain nothing, and needs a local file.
+            # 10 MB at most: a memory map would gain nothing and require a local file.
             targets = np.lib.format.read_array(file, allow_pickle=False)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; put the split's files there") from error
     except ARRAY_ERRORS as error:
-        raise UserError(f"{path}: not a NumPy array; get it anew") from error
+        raise UserError(f"{path}: not a NumPy array; download it again") from error
     if targets.dtype != bool or targets.shape[1:] != (len(TAGS),):
         raise UserError(
-            f"{path}: {targets.dtype} {targets.shape}, not bool (rows, {len(TAGS)}); get it anew"
+            f"{path}: {targets.dtype} {targets.shape}, not bool (rows, {len(TAGS)}); "
+            f"download it again"
         )
     return targets
 

@@ -1,4 +1,4 @@
-"""The embedded default set: synthesised music."""
+"""The built-in default set: synthesised music."""
 
 import numpy as np
 from jaxtyping import Float
@@ -9,11 +9,11 @@ from crnn_jax.data.collection import Collection, Track
 from crnn_jax.data.synthesis import TAGS, draw_tags, render_clip
 from crnn_jax.errors import UserError
 
-# Every 25 clips, 16 are for training, 3 for validation and 6 for the test: at a thousand clips, a
+# Of every 25 clips, 16 are for training, 3 for validation and 6 for test: with a thousand clips, a
 # test split that is large enough for per-tag AUC matters more than a few more training clips.
 SPLIT_OF_PLACE = ("train",) * 16 + ("valid",) * 3 + ("test",) * 6
 
-# What the instruments' filters and the shortest note need.
+# Minimum for the instruments' filters and the shortest note.
 LOWEST_SAMPLE_RATE = 8_000
 SHORTEST_CLIP_SECONDS = 1.0
 
@@ -21,9 +21,9 @@ SHORTEST_CLIP_SECONDS = 1.0
 class Synthetic(RecordsBuilder):
     """Music made by a small synthesiser, with tags in the paper's four categories.
 
-    It needs no download. Some of its tags are told by the order of events alone (a crescendo, an
-    accelerando, a rising melody), which is what a recurrent layer is for. The waveforms go the
-    same way as real audio does. A clip is determined by (seed, index).
+    It needs no download. Some of its tags depend only on the order of events (a crescendo, an
+    accelerando, a rising melody), which is what a recurrent layer is for. The waveforms are
+    processed in the same way as real audio. A clip is determined by (seed, index).
     """
 
     name = "synthetic"
@@ -39,7 +39,7 @@ class Synthetic(RecordsBuilder):
             )
         if mel.clip_seconds < SHORTEST_CLIP_SECONDS:
             raise UserError(
-                f"synthesised music lasts {SHORTEST_CLIP_SECONDS:g} s or more",
+                f"synthesised music needs clips of {SHORTEST_CLIP_SECONDS:g} s or more",
                 field="mel.clip_seconds",
                 value=f"{mel.clip_seconds:g}",
             )

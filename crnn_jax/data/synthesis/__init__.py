@@ -1,7 +1,7 @@
-"""Music with tags, made from nothing: the data set that needs no download.
+"""Synthesised music with tags: the data set that needs no download.
 
-score (`composition`, in an order given by `form`) -> `instruments` -> `production`; what the clip
-is to be is drawn beforehand (`traits`) and is what the tags name.
+score (`composition`, in an order given by `form`) -> `instruments` -> `production`; the traits of a
+clip are drawn first (`traits`), and the tags name them.
 """
 
 import dataclasses
@@ -33,30 +33,31 @@ class Clip:
 
 
 def _generators(seed: int, index: int) -> list[np.random.Generator]:
-    """Independent streams for the traits, the score, the performance and the record of a clip."""
+    """Return independent generators for a clip's traits, score, performance and recording."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,))).spawn(4)
 
 
 def draw_tags(seed: int, index: int) -> tuple[str, ...]:
-    """Names of the tags of a clip, in the order of `TAGS`, without making the clip."""
+    """Return the names of a clip's tags, in the order of `TAGS`, without rendering it."""
     return tags_of(draw_traits(_generators(seed, index)[0]))
 
 
 def render_clip(seed: int, index: int, *, sample_rate: int, clip_samples: int) -> Clip:
-    """Make one clip of the endless data set that a seed stands for.
+    """Render one clip of the infinite data set that a seed defines.
 
-    A clip depends on its arguments alone: not on other clips, nor on the process that makes it.
-    Its tags, key and tempo depend on `seed` and `index` only; a longer clip has more bars, and its
-    form is stretched. Samples are equal bit for bit on one kind of CPU with one NumPy and SciPy.
+    A clip depends only on the arguments: not on other clips, nor on the process that makes it. Its
+    tags, key and tempo depend only on `seed` and `index`; a longer clip has more bars, and its form
+    is stretched. Samples are bit-identical for the same kind of CPU and the same versions of NumPy
+    and SciPy.
 
     Parameters
     ----------
     seed, index
-        Of the data set and of the clip in it, both at least 0.
+        Seed of the data set and index of the clip in it, both at least 0.
     sample_rate
         Hz, at least 8000.
     clip_samples
-        Length, meant for clips of 4 s to 60 s.
+        Length; intended for clips of 4 s to 60 s.
     """
     traits_rng, score_rng, sound_rng, era_rng = _generators(seed, index)
     traits = draw_traits(traits_rng)

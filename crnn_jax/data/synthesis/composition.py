@@ -1,8 +1,8 @@
-"""The score of a clip: which notes, when, how long.
+"""The score of a clip: its notes, their onsets and their durations.
 
-A genre is a rhythm, written as a drum machine shows it, and a chord progression: one character
-is one step, ``x`` begins a note, ``-`` holds it, ``.`` is silence. A mood is a scale, a tempo, a
-register and an articulation.
+A genre is a rhythm and a chord progression. The rhythm is written in drum-machine notation: one
+character is one step, ``x`` begins a note, ``-`` holds it, ``.`` is silence. A mood is a scale, a
+tempo, a register and an articulation.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from crnn_jax.data.synthesis.traits import Traits
 
 @dataclasses.dataclass(frozen=True)
 class Genre:
-    """One bar of rhythm for each voice, and the degrees of the scale that the chords stand on."""
+    """One bar of rhythm for each voice, and the scale degrees that the chords are built on."""
 
     beats: int
     lead: str
@@ -95,7 +95,7 @@ GENRES: dict[str, Genre] = {
 
 @dataclasses.dataclass(frozen=True)
 class Mood:
-    """How a mood is played, after the cues that Juslin & Laukka (2003) list.
+    """How a mood is played, based on the cues listed by Juslin & Laukka (2003).
 
     Attributes
     ----------
@@ -104,9 +104,9 @@ class Mood:
     beats_per_minute
         Range of the clip's mean tempo.
     register
-        Semitones by which the melody and the chords are moved.
+        Semitones by which the melody and the chords are transposed.
     articulation
-        Sounding share of the written length of a note.
+        Fraction of a note's written length during which it sounds.
     brightness_db
         Gain of the high frequencies.
     """
@@ -134,7 +134,7 @@ MOODS: dict[str, Mood] = {
 # Lowest MIDI note of each voice, before the register is added.
 LEAD_LOWEST, CHORDS_LOWEST, BASS_LOWEST = 62, 50, 30
 SHORTEST_NOTE_SECONDS = 0.1
-REST_PROBABILITY = 0.06  # steps at which the melody breaks off, so that no two rhythms are one
+REST_PROBABILITY = 0.06  # of a step of the melody, so that no two rhythms are the same
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,14 +170,14 @@ class Score:
 def nearest_in_scale(
     pitch: Float[np.ndarray, "notes"], tonic: int, scale: tuple[int, ...]
 ) -> Int[np.ndarray, "notes"]:
-    """The note of the scale at or just below each pitch."""
+    """Return the note of the scale at or just below each pitch."""
     below = np.array([max(s for s in scale if s <= step) for step in range(12)])
     octave, step = np.divmod(np.floor(pitch).astype(int) - tonic, 12)
     return tonic + 12 * octave + below[step]
 
 
 def fold(pitch: Int[np.ndarray, "*notes"], lowest: int) -> Int[np.ndarray, "*notes"]:
-    """Each pitch moved by octaves into the octave that begins at `lowest`."""
+    """Move each pitch by octaves into the octave that begins at `lowest`."""
     return lowest + (pitch - lowest) % 12
 
 
@@ -188,12 +188,12 @@ def write_part(
     articulation: float,
     rng: np.random.Generator,
 ) -> Part:
-    """The notes that a row of symbols stands for; a note ends with the step that holds it last.
+    """Return the notes of a row of symbols; a note ends with the last step that holds it.
 
     Parameters
     ----------
     symbols
-        ``x``, ``-`` or ``.``, one a step.
+        ``x``, ``-`` or ``.``, one per step.
     pitch
         MIDI notes that would begin together at each step.
     time
@@ -222,11 +222,11 @@ def compose(traits: Traits, seconds: float, rng: np.random.Generator) -> Score:
     Parameters
     ----------
     traits
-        What it must be; `genre`, `mood`, `rhythm`, `tempo`, `contour` and `texture` matter here.
+        Traits of the clip; `genre`, `mood`, `rhythm`, `tempo`, `contour` and `texture` are used.
     seconds
-        Length of the clip in s. The arcs and the chord progression span it, whatever its length.
+        Length of the clip in s. The arcs and the chord progression always span the whole clip.
     rng
-        Draws what no tag names: key, tempo within its range, register, rests, accents.
+        Draws what the tags do not determine: key, tempo within its range, register, rests, accents.
 
     Returns
     -------
@@ -257,7 +257,7 @@ def compose(traits: Traits, seconds: float, rng: np.random.Generator) -> Score:
     degree = progression[bar * progression.size // (bar[-1] + 1), None] + genre.chord_degrees
     chord = tonic + np.array(mood.scale)[degree % 7]
     dense = is_dense(x, traits.texture)
-    # A dense section opens with a chord and a kick, so that it is heard even if it is very short.
+    # A dense section opens with a chord and a kick, so that it is audible even if very short.
     opening = dense & ~np.concatenate([[False], dense[:-1]])
     chords = np.where(opening, "x", np.where(dense, repeated(genre.chords), "."))
 

@@ -1,10 +1,10 @@
-"""The order of events: arcs over the clip, the one thing that temporal tags are about.
+"""The order of events: arcs over the clip, which alone determine the temporal tags.
 
 An arc maps clip time x (0 at the start, 1 at the end) to a position from 0 to 1: how loud, how
 fast, how high, how dense. All four arcs are measure-preserving: each position is held for the
-same share of the time, whatever the arc. So a crescendo, a decrescendo and a swell are the same
-material in another order, their spectra averaged over time are alike in mean and in variance,
-and only a listener who follows the order tells them apart.
+same fraction of the time with any arc. So a crescendo, a decrescendo and a swell are the same
+material in a different order, their spectra averaged over time agree in mean and variance, and
+only the order distinguishes them.
 """
 
 from collections.abc import Callable
@@ -30,14 +30,14 @@ TEMPO_GRID = 1024  # points at which the tempo curve is integrated
 def times_of(
     beats: Float[np.ndarray, "events"], tempo: str, seconds: float
 ) -> Float[np.ndarray, "events"]:
-    """When in the clip a share of its beats has passed.
+    """Return the time in the clip at which a fraction of its beats has passed.
 
     Parameters
     ----------
     beats
         Positions in the score, 0 (first beat of the clip) to 1 (its end).
     tempo
-        Arc of the tempo, which runs over a factor of `TEMPO_RATIO`.
+        Arc of the tempo, which varies by a factor of `TEMPO_RATIO`.
     seconds
         Length of the clip in s.
 
@@ -52,15 +52,15 @@ def times_of(
 
 
 def is_dense(x: Float[np.ndarray, "times"], texture: str) -> Bool[np.ndarray, "times"]:
-    """Whether everybody plays (half of the clip) or only melody and bass (the other half)."""
+    """Return whether all voices play (half of the clip) or only melody and bass (the rest)."""
     return ARCS[texture](x) >= 0.5
 
 
 def semitones_above(x: Float[np.ndarray, "times"], contour: str) -> Float[np.ndarray, "times"]:
-    """Height of the melody above its lowest note, in semitones."""
+    """Return the height of the melody above its lowest note, in semitones."""
     return CONTOUR_SEMITONES * ARCS[contour](x)
 
 
 def gain(x: Float[np.ndarray, "times"], dynamics: str) -> Float[np.ndarray, "times"]:
-    """Amplitude of the whole ensemble, at most 1."""
+    """Return the amplitude of the whole ensemble, at most 1."""
     return 10 ** (DYNAMIC_RANGE_DB * (ARCS[dynamics](x) - 1) / 20)

@@ -1,9 +1,9 @@
-"""The instruments: each makes tones of given frequencies, by a method of synthesis of its own.
+"""The instruments: each synthesises tones of given frequencies by its own method.
 
-All have one signature: frequencies in Hz, a number of samples, the sample rate in Hz and a random
-generator (for noise, and for the small differences between two instruments of a kind) give one
-row of samples a frequency, about 1 in amplitude. Rows begin with their attack and never end:
-whoever places them releases them.
+All have the same signature: from frequencies in Hz, a number of samples, the sample rate in Hz and
+a random generator (for noise, and for the small differences between two instruments of one kind)
+they return one row of samples per frequency, with an amplitude of about 1. Rows begin with the
+attack and have no release: the caller adds it.
 """
 
 from collections.abc import Callable
@@ -16,33 +16,33 @@ from jaxtyping import Float
 Tones = Float[np.ndarray, "tones samples"]
 Instrument = Callable[[Float[np.ndarray, "tones"], int, int, np.random.Generator], Tones]
 
-TABLE_SIZE = 2048  # samples of one period; read without interpolation its noise is below -60 dB
+TABLE_SIZE = 2048  # samples per period; noise is below -60 dB without interpolation
 TURN = 2 * np.pi
 MAX_HARMONICS = 40
-PASS_BAND = 0.45  # harmonics above this share of the sample rate are left out: no aliases
+PASS_BAND = 0.45  # harmonics above this fraction of the sample rate are omitted: no aliasing
 
 
 def hertz(midi_note: Float[np.ndarray, "notes"]) -> Float[np.ndarray, "notes"]:
-    """Frequency of a MIDI note number: A4 is number 69 and 440 Hz, an octave is 12 numbers."""
+    """Return the frequency of a MIDI note number: A4 is 69 and 440 Hz, an octave is 12."""
     return 440.0 * 2.0 ** ((midi_note - 69) / 12)
 
 
 def seconds_of(samples: int, sample_rate: int) -> Float[np.ndarray, "samples"]:
-    """Time of each sample in s."""
+    """Return the time of each sample in s."""
     return np.arange(samples) / sample_rate
 
 
 def vibrato(
     time: Float[np.ndarray, "samples"], rate: float, depth: float
 ) -> Float[np.ndarray, "samples"]:
-    """Time as a player with vibrato lives it: a tone read along it has frequency f (1 + depth cos).
+    """Warp time with vibrato: a tone read at the result has frequency f (1 + depth cos).
 
     Parameters
     ----------
     time
         In s.
     rate
-        Of the vibrato, in Hz.
+        Rate of the vibrato in Hz.
     depth
         Largest relative deviation of the frequency.
     """
@@ -55,7 +55,7 @@ def harmonic_tones(
     spectrum: Float[np.ndarray, "#tones harmonics"],
     sample_rate: int,
 ) -> Tones:
-    """Periodic tones with the amplitudes of `spectrum`, by wavetable: one period, read in a loop.
+    """Synthesise periodic tones with the amplitudes of `spectrum`, by looping one period.
 
     Tones are scaled to a power of 1/2, that of a sine of amplitude 1.
     """
@@ -71,7 +71,7 @@ def harmonic_tones(
 
 
 def attack(time: Float[np.ndarray, "samples"], seconds: float) -> Float[np.ndarray, "samples"]:
-    """Envelope that goes from 0 to 1 in a straight line."""
+    """Return an envelope that rises linearly from 0 to 1."""
     return np.minimum(time / seconds, 1.0).astype(np.float32)
 
 
@@ -81,15 +81,15 @@ def plucked_string(
     sample_rate: int,
     rng: np.random.Generator,
 ) -> Tones:
-    """A guitar, by the algorithm of Karplus & Strong (1983).
+    """Synthesise a guitar, by the algorithm of Karplus & Strong (1983).
 
-    A period of noise goes round a loop that averages neighbouring samples: harmonic m of a period
-    of P samples loses a factor of cos(pi m / P) each time. Round k is therefore known in closed
-    form and all rounds are made at once. The factor is raised to a power so that the fundamental
-    decays alike at every pitch (the decay stretching of Jaffe & Smith 1983), and the loop, a whole
-    number of samples, is read a little slower than written to get the exact pitch.
+    A period of noise circulates in a loop that averages neighbouring samples: harmonic m of a
+    period of P samples is attenuated by cos(pi m / P) in each round. Round k is therefore known in
+    closed form, and all rounds are computed at once. The factor is raised to a power so that the
+    fundamental decays equally at every pitch (the decay stretching of Jaffe & Smith 1983), and the
+    loop, a whole number of samples, is read slightly slower than written to get the exact pitch.
     """
-    decay_seconds = rng.uniform(1.5, 2.5)  # of the fundamental, by 60 dB
+    decay_seconds = rng.uniform(1.5, 2.5)  # time in which the fundamental decays by 60 dB
     tones = np.empty((frequency.size, samples), np.float32)
     for row, tone_frequency in enumerate(frequency):
         period = int(sample_rate / tone_frequency)
@@ -98,7 +98,7 @@ def plucked_string(
         harmonic = np.arange(period // 2 + 1)
         loss = np.log(np.maximum(np.cos(np.pi * harmonic / period), 1e-6))
         per_round = loss / loss[1] * np.log(1e-3) / (decay_seconds * tone_frequency)
-        per_round[0] = -np.inf  # no direct current
+        per_round[0] = -np.inf  # no DC
         burst = scipy.fft.rfft(rng.uniform(-1.0, 1.0, period).astype(np.float32))
         kept = np.exp(np.outer(np.arange(1, rounds + 1), per_round)).astype(np.float32)
         string = scipy.fft.irfft(burst * kept, n=period, axis=1).ravel()
@@ -112,10 +112,10 @@ def electric_piano(
     sample_rate: int,
     rng: np.random.Generator,
 ) -> Tones:
-    """A tine struck by a hammer, by frequency modulation (Chowning 1973), with tremolo.
+    """Synthesise an electric piano, by frequency modulation (Chowning 1973), with tremolo.
 
-    Modulator and carrier have one frequency; the index falls, so that the tone mellows as it
-    decays. A second modulator, nine times as high and shorter, is the stroke on the tine.
+    Modulator and carrier have the same frequency; the index falls, so that the tone mellows as it
+    decays. A second modulator, nine times as high and shorter, is the hammer's stroke on the tine.
     """
     time = seconds_of(samples, sample_rate)
     phase = (TURN * frequency[:, None] * time % TURN).astype(np.float32)
@@ -134,7 +134,7 @@ def organ(
     sample_rate: int,
     rng: np.random.Generator,
 ) -> Tones:
-    """Drawbar organ, additive: sines at fixed ratios, full on from first to last, rotary speaker.
+    """Synthesise a drawbar organ: sines at fixed ratios with constant level, rotary speaker.
 
     The pipes of 16, 8, 5 1/3, 4, 2 2/3, 2 and 1 feet are harmonics of the note an octave below.
     """
@@ -153,7 +153,7 @@ def string_section(
     sample_rate: int,
     rng: np.random.Generator,
 ) -> Tones:
-    """Strings: three sawtooths (harmonic k at 1/k) out of tune, low-pass filtered, bowed slowly."""
+    """Synthesise strings: three detuned sawtooths (harmonic k at 1/k), low-pass, slow attack."""
     time = seconds_of(samples, sample_rate)
     number = np.arange(1, MAX_HARMONICS + 1)
     cutoff = rng.uniform(3000.0, 4500.0)
@@ -176,7 +176,7 @@ def pulse_lead(
     sample_rate: int,
     rng: np.random.Generator,
 ) -> Tones:
-    """Synthesiser: a bare rectangular wave (harmonic k at sin(pi k duty)/k, duty 1/8 or 1/6)."""
+    """Synthesise a pulse wave (harmonic k at sin(pi k duty)/k, duty 1/8 or 1/6)."""
     time = seconds_of(samples, sample_rate)
     number = np.arange(1, MAX_HARMONICS + 1)
     spectrum = np.sin(np.pi * number * rng.choice([1 / 8, 1 / 6])) / number
@@ -190,7 +190,7 @@ def flute(
     sample_rate: int,
     rng: np.random.Generator,
 ) -> Tones:
-    """Flute: nearly a sine, its amplitude trembling, with the player's breath as noise."""
+    """Synthesise a flute: nearly a sine, with tremolo and breath noise."""
     time = seconds_of(samples, sample_rate)
     tones = harmonic_tones(frequency, time, np.array([[1.0, 0.2, 0.06]]), sample_rate)
     tremble = 1 + 0.3 * np.sin(2 * np.pi * rng.uniform(4.5, 6.0) * time)
@@ -200,7 +200,7 @@ def flute(
     return envelope * tones + chiff.astype(np.float32) * breath
 
 
-# First three formants in Hz of men and women together, after Peterson & Barney (1952), table II.
+# First three formants in Hz, men and women averaged, after Peterson & Barney (1952), table II.
 VOWELS = {"a": (790, 1155, 2625), "i": (290, 2540, 3160), "u": (335, 910, 2455)}
 FORMANT_BANDWIDTHS = (90.0, 110.0, 160.0)  # Hz
 FORMANT_AMPLITUDES = (1.0, 0.6, 0.35)
@@ -212,7 +212,7 @@ def sung_vowel(
     sample_rate: int,
     rng: np.random.Generator,
 ) -> Tones:
-    """A voice on one vowel: glottal harmonics at 1/k under three formants, with deep vibrato."""
+    """Synthesise a sung vowel: glottal harmonics at 1/k, three formants, deep vibrato."""
     time = vibrato(seconds_of(samples, sample_rate), rng.uniform(5.0, 6.2), depth=0.025)
     number = np.arange(1, MAX_HARMONICS + 1)
     harmonic = frequency[:, None] * number
@@ -233,7 +233,7 @@ def bass(
     sample_rate: int,
     rng: np.random.Generator,
 ) -> Tones:
-    """Bass of every ensemble: a dull, decaying tone. It has no tag, since no clip is without."""
+    """Synthesise the bass: a dull, decaying tone. It has no tag, since every clip has it."""
     time = seconds_of(samples, sample_rate)
     number = np.arange(1, 9)
     tones = harmonic_tones(frequency, time, 1 / number[None], sample_rate)
@@ -246,7 +246,7 @@ def bells(
     sample_rate: int,
     rng: np.random.Generator,
 ) -> Tones:
-    """Bells, by frequency modulation at the inharmonic ratio of 1 to 1.4 (Chowning 1973)."""
+    """Synthesise bells, by frequency modulation at the inharmonic ratio 1:1.4 (Chowning 1973)."""
     time = seconds_of(samples, sample_rate)
     phase = TURN * frequency[:, None] * time
     index = rng.uniform(1.5, 2.5) * np.exp(-time / 0.5)
@@ -261,7 +261,7 @@ def soft_pad(
     sample_rate: int,
     rng: np.random.Generator,
 ) -> Tones:
-    """Sines. It has no tag: chords without a tagged instrument."""
+    """Synthesise sines. They have no tag: chords without a tagged instrument."""
     time = seconds_of(samples, sample_rate)
     tones = harmonic_tones(frequency, time, np.array([[1.0, 0.1]]), sample_rate)
     return tones * attack(time, rng.uniform(0.02, 0.06))
@@ -281,10 +281,10 @@ INSTRUMENTS: dict[str, Instrument] = {
 
 
 def drum_kit(sample_rate: int, rng: np.random.Generator) -> dict[str, Float[np.ndarray, "samples"]]:
-    """One stroke of each drum: a falling sine, noise with a low tone, high-passed noise."""
+    """Return one stroke of each drum: a falling sine, noise with a low tone, high-passed noise."""
     time = seconds_of(round(0.35 * sample_rate), sample_rate)
     noise = rng.standard_normal((2, time.size))
-    fall = 0.035  # s, of the kick's frequency from 50 + 120 Hz down to 50 Hz
+    fall = 0.035  # s, time constant of the kick's frequency, from 50 + 120 Hz down to 50 Hz
     kick_cycles = 50 * time + 120 * fall * (1 - np.exp(-time / fall))
     high_pass = scipy.signal.butter(2, 3300.0, "highpass", fs=sample_rate, output="sos")
     hiss = scipy.signal.sosfilt(high_pass, noise[1])

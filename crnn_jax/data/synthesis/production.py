@@ -1,4 +1,4 @@
-"""From a score to a record: the ensemble plays, the mix is made, the era leaves its marks."""
+"""From a score to a recording: the ensemble's performance, the mix, the sound of the era."""
 
 from collections.abc import Callable
 
@@ -23,7 +23,7 @@ PEAK_DB = (-20.0, -0.5)  # range of the finished clip's peak, dB relative to ful
 
 
 def decibels(level: float) -> np.float32:
-    """Amplitude of a level in dB."""
+    """Return the amplitude of a level in dB."""
     return np.float32(10 ** (level / 20))
 
 
@@ -35,7 +35,7 @@ def play(
     clip_samples: int,
     rng: np.random.Generator,
 ) -> Signal:
-    """All notes of a part; each pitch is synthesised once, as long as its longest note."""
+    """Play all notes of a part; each pitch is synthesised once, as long as the longest note."""
     release = round(RELEASE_SECONDS * sample_rate)
     ramp = np.linspace(1.0, 0.0, release, dtype=np.float32)
     starts = np.round(part.onset * sample_rate).astype(int)
@@ -56,7 +56,7 @@ def play_drums(
     clip_samples: int,
     rng: np.random.Generator,
 ) -> Signal:
-    """All strokes of the drums."""
+    """Play all strokes of the drums."""
     kit = drum_kit(sample_rate, rng)
     played = np.zeros(clip_samples + sample_rate, np.float32)
     for name, hits in onsets.items():
@@ -68,7 +68,7 @@ def play_drums(
 def perform(
     score: Score, traits: Traits, sample_rate: int, clip_samples: int, rng: np.random.Generator
 ) -> Signal:
-    """The ensemble's mix: every part at its level, the mood's brightness, the dynamics."""
+    """Mix the ensemble: every part at its level, the mood's brightness, the dynamics."""
     tuning = rng.uniform(-TUNING_CENTS, TUNING_CENTS) / 100
     parts = {
         "lead": play(score.lead, INSTRUMENTS[traits.lead], tuning, sample_rate, clip_samples, rng),
@@ -90,20 +90,20 @@ def perform(
 
 
 def shelve(signal: Signal, high_db: float, corner: float, sample_rate: int) -> Signal:
-    """First-order shelf: frequencies well above `corner` (Hz) gain `high_db`, low ones nothing."""
+    """Apply a first-order shelf: `high_db` well above `corner` (Hz), 0 dB well below it."""
     b, a = scipy.signal.butter(1, corner, fs=sample_rate)
     low = scipy.signal.lfilter(b.astype(np.float32), a.astype(np.float32), signal)
     return low + decibels(high_db) * (signal - low)
 
 
 def band_limit(signal: Signal, low: float, high: float, sample_rate: int) -> Signal:
-    """Band-pass from `low` to `high` Hz."""
+    """Band-pass filter from `low` to `high` Hz."""
     sections = scipy.signal.butter(2, (low, high), "bandpass", fs=sample_rate, output="sos")
     return scipy.signal.sosfilt(sections.astype(np.float32), signal)
 
 
 def wow(signal: Signal, rate: float, depth: float, sample_rate: int) -> Signal:
-    """Playback whose speed sways: relative deviation `depth`, `rate` times a second."""
+    """Vary the playback speed: relative deviation `depth`, `rate` times per second."""
     sample = np.arange(signal.size, dtype=np.float64)
     sway = depth * sample_rate / (2 * np.pi * rate)
     sample += sway * np.sin(2 * np.pi * rate / sample_rate * sample)
@@ -111,7 +111,7 @@ def wow(signal: Signal, rate: float, depth: float, sample_rate: int) -> Signal:
 
 
 def shellac(signal: Signal, sample_rate: int, rng: np.random.Generator) -> Signal:
-    """1920s: a 78 rpm disc. Narrow band, crackle, surface noise, off centre at 78 rpm (1.3 Hz)."""
+    """Imitate the 1920s: narrow band, crackle, noise, a disc off centre at 78 rpm (1.3 Hz)."""
     swaying = wow(signal, 78 / 60, 0.006, sample_rate)
     noise = decibels(-40.0) * rng.standard_normal(signal.size, dtype=np.float32)
     clicks = rng.integers(signal.size, size=round(15 * signal.size / sample_rate))
@@ -120,7 +120,7 @@ def shellac(signal: Signal, sample_rate: int, rng: np.random.Generator) -> Signa
 
 
 def tape(signal: Signal, sample_rate: int, rng: np.random.Generator) -> Signal:
-    """1970s: tape. Saturation, treble lost, wow, and hiss on top, strongest where it is high."""
+    """Imitate the 1970s: tape saturation, loss of treble, wow, hiss rising with frequency."""
     swaying = wow(np.tanh(1.5 * signal), rng.uniform(0.5, 0.9), 0.004, sample_rate)
     dull = band_limit(swaying, 60.0, 3400.0, sample_rate)
     hiss = np.diff(rng.standard_normal(signal.size + 1, dtype=np.float32))
@@ -133,7 +133,7 @@ MU = 255.0  # companding of ITU-T G.711
 
 
 def sampler(signal: Signal, sample_rate: int, rng: np.random.Generator) -> Signal:
-    """1980s: home-computer sound. Each sample held for several, few mu-law steps of amplitude."""
+    """Imitate a 1980s home computer: sample and hold, few mu-law steps of amplitude."""
     del rng
     hold = max(2, round(sample_rate / SAMPLER_RATE))
     held = signal[::hold]
@@ -144,16 +144,16 @@ def sampler(signal: Signal, sample_rate: int, rng: np.random.Generator) -> Signa
 
 
 def loud_master(signal: Signal, sample_rate: int, rng: np.random.Generator) -> Signal:
-    """2000s: loud. Bright, compressed (2 dB in give 1 dB out), limited."""
+    """Imitate a loud 2000s master: bright, compressed (2:1 in dB), limited."""
     bright = shelve(signal, rng.uniform(9.0, 12.0), 2500.0, sample_rate)
     window = round(0.1 * sample_rate)
-    # A window centred on each sample: the compressor does not lag, so order leaves no mark.
+    # A window centred on each sample: the compressor does not lag, so it does not reveal the order.
     power = scipy.ndimage.uniform_filter1d(bright**2, window)
     return np.tanh(2 * bright / np.maximum(power, 1e-8) ** 0.25)
 
 
 def undated(signal: Signal, sample_rate: int, rng: np.random.Generator) -> Signal:
-    """A clean recording with the noise of a quiet room."""
+    """Imitate a clean recording with the noise of a quiet room."""
     del sample_rate
     return signal + decibels(-66.0) * rng.standard_normal(signal.size, dtype=np.float32)
 
@@ -168,6 +168,6 @@ ERAS: dict[str, Callable[[Signal, int, np.random.Generator], Signal]] = {
 
 
 def record(mix: Signal, era: str, sample_rate: int, rng: np.random.Generator) -> Signal:
-    """The finished clip: the mix through the chain of its era, at a level drawn from `PEAK_DB`."""
+    """Finish the clip: the mix through the chain of its era, at a level drawn from `PEAK_DB`."""
     recorded = ERAS[era](mix, sample_rate, rng)
     return decibels(rng.uniform(*PEAK_DB)) * recorded / np.abs(recorded).max()

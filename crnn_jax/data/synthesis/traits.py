@@ -1,4 +1,4 @@
-"""What a clip is about: its traits, and the tags they earn."""
+"""The traits of a clip, and the tags that follow from them."""
 
 import dataclasses
 from typing import Literal
@@ -10,10 +10,10 @@ Category = Literal["genre", "mood", "instrument", "era"]
 
 @dataclasses.dataclass(frozen=True)
 class Traits:
-    """The decisions that the tags of a clip name; every other property of the clip is nuisance.
+    """The choices that determine a clip's tags; every other property of it is a nuisance variable.
 
-    `tempo`, `dynamics`, `contour` and `texture` are arcs (see `form.py`): they say in which order
-    things happen, the others say which things happen.
+    `tempo`, `dynamics`, `contour` and `texture` are arcs (see `form.py`): they determine the order
+    of events, the others determine which events occur.
     """
 
     genre: str
@@ -28,9 +28,9 @@ class Traits:
     texture: str
 
 
-# Probability of each value of each trait. Popularity falls off as among real tags: from about one
-# clip in two (drums) to one in sixteen (voice). A value without a tag belongs to clips with none of
-# the trait's tags: an arch and a dip are neither a crescendo nor a decrescendo.
+# Probability of each value of each trait. Frequencies fall off as for real tags: from about one
+# clip in two (drums) to one in sixteen (voice). Clips with a value that has no tag have none of the
+# trait's tags: an arch and a dip are neither a crescendo nor a decrescendo.
 CHOICES: dict[str, dict[str, float]] = {
     "genre": {
         "house": 0.26,
@@ -63,10 +63,10 @@ class Tag:
     category
         One of the four categories of Choi et al. (2017), table 1.
     decided_by, value
-        A field of `Traits`, and the value of it with which the tag holds.
+        A field of `Traits`, and the value for which the tag holds.
     temporal
-        Whether only the order of events tells: the same events in another order do not earn
-        the tag, and spectra averaged over time do not show it.
+        Whether only the order of events determines the tag: the same events in another order do
+        not have it, and spectra averaged over time do not show it.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Tag:
     temporal: bool = False
 
     def holds(self, traits: Traits) -> bool:
-        """Whether a clip with these traits has the tag."""
+        """Return whether a clip with these traits has the tag."""
         return bool(getattr(traits, self.decided_by) == self.value)
 
 
@@ -99,7 +99,7 @@ TAGS: tuple[Tag, ...] = (
 
 
 def draw_traits(rng: np.random.Generator) -> Traits:
-    """Draw every trait, independently of the others, but for ambient music: that has no drums."""
+    """Draw the traits independently of each other, except that ambient music has no drums."""
     traits = {
         trait: str(rng.choice(list(chances), p=list(chances.values())))
         for trait, chances in CHOICES.items()
@@ -110,5 +110,5 @@ def draw_traits(rng: np.random.Generator) -> Traits:
 
 
 def tags_of(traits: Traits) -> tuple[str, ...]:
-    """Names of the tags that hold, in the order of `TAGS`."""
+    """Return the names of the tags that hold, in the order of `TAGS`."""
     return tuple(tag.name for tag in TAGS if tag.holds(traits))

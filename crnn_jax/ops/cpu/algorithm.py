@@ -1,4 +1,4 @@
-"""What the ways to compute the tiles of a strip have in common."""
+"""The interface of the algorithms that compute the tiles of a strip."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,13 +15,14 @@ class Algorithm(NamedTuple):
     ----------
     place_axis
         Axis of a tile's places in a strip's output: (places, tiles, features) if 0, the first two
-        exchanged if 1. Each algorithm gives one of them without a transposition.
+        swapped if 1. Each algorithm produces one of the two without a transposition.
     keeps_output
-        Whether the output is kept for the gradient, or computed again.
+        Whether the output is stored for the gradient or recomputed.
     transform_kernel
-        (layout, kernel) to what patches are multiplied by.
+        (layout, kernel) to the transformed kernel.
     transform_patches
-        (layout, inputs of each place of a patch: (places, tiles, channels)) to what is multiplied.
+        (layout, inputs of each place of a patch: (places, tiles, channels)) to the transformed
+        patches.
     transpose_patches
         The transpose of `transform_patches`.
     compute_tiles

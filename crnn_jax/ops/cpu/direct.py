@@ -1,7 +1,7 @@
-"""Tiles of one input channel: one product of the patches with the kernel written out as a matrix.
+"""Tiles of one input channel: one product of the patches with the kernel written as a matrix.
 
-The matrix is a block of a Toeplitz matrix. With one channel, the products of minimal filtering
-would be too thin.
+The matrix is a block of a Toeplitz matrix. With one channel, the matrix products of minimal
+filtering would be too thin.
 """
 
 import math
@@ -15,7 +15,7 @@ from crnn_jax.ops.cpu.layout import Layout
 
 
 def transform_kernel(layout: Layout, kernel: Array) -> Float[Array, "inputs places features"]:
-    """The kernel as a matrix from the inputs of a patch to the places of its tile."""
+    """Return the kernel as a matrix from the inputs of a patch to the places of its tile."""
     taps = kernel.astype(jnp.float32).reshape(-1, layout.channels, layout.features)
     return jnp.einsum("ipt,tf->ipf", _toeplitz(layout), taps[:, 0])
 
@@ -26,21 +26,21 @@ def transform_patches(layout: Layout, inputs: Array) -> Float[Array, "inputs til
 
 
 def transpose_patches(layout: Layout, d_patches: Array) -> Array:
-    """The transpose of `transform_patches`."""
+    """Apply the transpose of `transform_patches`."""
     return d_patches[..., None]
 
 
 def compute_tiles(
     layout: Layout, patches: Array, points: Array
 ) -> Float[Array, "tiles places features"]:
-    """One matrix product."""
+    """Compute all tiles by one matrix product."""
     inputs = points.shape[0]
     y = patches.T @ points.reshape(inputs, -1)
     return y.reshape(-1, layout.places, layout.features)
 
 
 def _toeplitz(layout: Layout) -> np.ndarray:
-    """Which tap of the kernel links an input of a patch to a place of its tile: 0 or 1."""
+    """Mark with 1 the kernel tap that links an input of a patch to a place of its tile."""
     sides = (
         np.eye(patch)[:, np.arange(tile)[:, None] + np.arange(kernel)]
         for patch, tile, kernel in zip(layout.patch, layout.tile, layout.taps, strict=True)
@@ -50,7 +50,7 @@ def _toeplitz(layout: Layout) -> np.ndarray:
     return links.reshape(inputs, places, taps).astype(np.float32)
 
 
-# One channel's output is cheaper to compute again than to keep.
+# One channel's output is cheaper to recompute than to store.
 DIRECT = Algorithm(
     place_axis=1,
     keeps_output=False,

@@ -1,20 +1,20 @@
-"""How a convolution's output falls into tiles, and the tiles into strips."""
+"""How a convolution's output is divided into tiles, and the tiles into strips."""
 
 import dataclasses
 import math
 
 from jaxtyping import Array
 
-# Points of minimal filtering along a side, the one at infinity included.
+# Points of minimal filtering along a side, including the one at infinity.
 MOST_POINTS = 8
-# What a strip may hold between its input and its maxima: some multiple of the L2 cache, but so
-# that a matrix product still has some hundred rows.
+# Bytes that a strip may take between its input and its maxima: a few times the L2 cache, so that a
+# matrix product still has a few hundred rows.
 STRIP_BYTES = 6_000_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Static shapes: how the output falls into tiles, and the tiles into strips."""
+    """Static shapes of the division of an output into tiles and strips."""
 
     batch: int
     size: tuple[int, int]
@@ -25,7 +25,7 @@ class Layout:
 
     @classmethod
     def from_arrays(cls, x: Array, kernel: Array, window: tuple[int, int]) -> "Layout":
-        """The layout of an operation on these arrays."""
+        """Return the layout of an operation on these arrays."""
         batch, mel, frames, channels = x.shape
         kernel_mel, kernel_frames, _, features = kernel.shape
         taps = kernel_mel, kernel_frames
@@ -33,21 +33,21 @@ class Layout:
 
     @property
     def products_per_tile(self) -> int:
-        """Numbers that a tile takes for each feature before they are combined to its outputs."""
+        """Products per feature that are combined into the outputs of a tile."""
         return self.places if self.channels == 1 else math.prod(self.patch)
 
     @property
     def windows(self) -> tuple[int, int]:
-        """Whole windows."""
+        """Whole windows along either side of the output."""
         return self.size[0] // self.window[0], self.size[1] // self.window[1]
 
     @property
     def tile(self) -> tuple[int, int]:
-        """Outputs of a tile: the window, or a whole fraction of it.
+        """Size of a tile: that of the window, or an integer fraction of it.
 
-        No side takes more than `MOST_POINTS`. A window that is split along frames has tiles of one
-        row, so that the order of its tiles, and of the places in them, is the order of its places:
-        the first of equal maxima is then found in two steps.
+        No side takes more than `MOST_POINTS` points. A window that is split along frames has tiles
+        of one row, so that its tiles, and the places in each, are in the order of the window's
+        places: the first of equal maxima is then found in two steps.
         """
         mel, frames = (
             largest_divisor(side, MOST_POINTS + 1 - taps)
@@ -57,7 +57,7 @@ class Layout:
 
     @property
     def places(self) -> int:
-        """Outputs of a tile, in number."""
+        """Number of outputs of a tile."""
         return math.prod(self.tile)
 
     @property
@@ -67,12 +67,12 @@ class Layout:
 
     @property
     def patch(self) -> tuple[int, int]:
-        """Inputs that a tile depends on."""
+        """Size of the block of inputs that a tile depends on."""
         return self.tile[0] + self.taps[0] - 1, self.tile[1] + self.taps[1] - 1
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Tiles that cover the output; the last row and column may reach over its edge."""
+        """Tiles that cover the output; the last row and column may extend beyond its edge."""
         return -(-self.size[0] // self.tile[0]), -(-self.size[1] // self.tile[1])
 
     @property
@@ -90,13 +90,13 @@ class Layout:
 
     @property
     def strips(self) -> int:
-        """Strips in all."""
+        """Number of strips."""
         images, rows = self.strip
         return (self.batch // images) * (self.grid[0] // rows)
 
     @property
     def padding(self) -> tuple[tuple[int, int], ...]:
-        """SAME, and up to whole tiles."""
+        """SAME padding, extended to whole tiles."""
         sides = []
         for size, taps, tile, tiles in zip(self.size, self.taps, self.tile, self.grid, strict=True):
             before = (taps - 1) // 2
@@ -104,12 +104,12 @@ class Layout:
         return ((0, 0), *sides, (0, 0))
 
     def start(self, strip: Array) -> tuple[Array, Array]:
-        """First image and first row of tiles of a strip."""
+        """Return the first image and the first row of tiles of a strip."""
         images, rows = self.strip
         strips_of_image = self.grid[0] // rows
         return strip // strips_of_image * images, strip % strips_of_image * rows
 
 
 def largest_divisor(number: int, limit: int) -> int:
-    """The largest divisor up to a limit."""
+    """Return the largest divisor of `number` up to a limit."""
     return max(d for d in range(1, number + 1) if number % d == 0 and d <= max(limit, 1))

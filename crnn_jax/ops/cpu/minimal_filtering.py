@@ -1,8 +1,8 @@
 """Tiles of several input channels, by minimal filtering.
 
-Winograd (1980); Lavin & Gray (2016), arXiv 1509.09308. Patches and kernel are seen through small
-fixed matrices, between which the convolution is one product of matrices for each point of the
-patch: 25 products in place of 81 multiplications for a 3×3 kernel under a 3×3 window.
+Winograd (1980); Lavin & Gray (2016), arXiv 1509.09308. Small fixed matrices transform the patches
+and the kernel, and the convolution becomes one matrix product for each point of the patch: 25
+multiplications instead of 81 for a 3×3 kernel and a 3×3 window.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,7 @@ assert len(POINTS) + 1 == MOST_POINTS
 
 
 class Filtering(NamedTuple):
-    """Minimal filtering: tile @ ((kernel @ taps) * (patch @ inputs))."""
+    """Matrices of minimal filtering: outputs = tile @ ((kernel @ taps) * (patch @ inputs))."""
 
     tile: np.ndarray
     kernel: np.ndarray
@@ -29,7 +29,7 @@ class Filtering(NamedTuple):
 
 
 def _transforms(layout: Layout) -> Filtering:
-    """The two-dimensional transforms of a layout; places, taps, inputs and points in row order."""
+    """Return a layout's 2-D transforms; places, taps, inputs and points in row-major order."""
     mel, frames = (
         make_transforms(outputs, taps)
         for outputs, taps in zip(layout.tile, layout.taps, strict=True)
@@ -38,9 +38,9 @@ def _transforms(layout: Layout) -> Filtering:
 
 
 def make_transforms(outputs: int, taps: int) -> Filtering:
-    """Transforms that compute so many outputs of a filter with outputs + taps − 1 products.
+    """Return transforms that compute `outputs` values of a filter in outputs + taps − 1 products.
 
-    The filter is the transpose of a product of polynomials, and that product is found by
+    The filter is the transpose of a product of polynomials, and that product is computed by
     evaluating both at outputs + taps − 1 points (Toom–Cook; Winograd 1980, section V).
     """
     points = outputs + taps - 1
@@ -53,30 +53,30 @@ def make_transforms(outputs: int, taps: int) -> Filtering:
 
 
 def transform_kernel(layout: Layout, kernel: Array) -> Float[Array, "points channels features"]:
-    """The kernel at each point."""
+    """Evaluate the kernel at each point."""
     taps = kernel.astype(jnp.float32).reshape(-1, layout.channels, layout.features)
     return _combine(_transforms(layout).kernel, taps)
 
 
 def transform_patches(layout: Layout, inputs: Array) -> Float[Array, "points tiles channels"]:
-    """The patches at each point."""
+    """Evaluate the patches at each point."""
     return _combine(_transforms(layout).patch, inputs)
 
 
 def transpose_patches(layout: Layout, d_patches: Array) -> Array:
-    """The transpose of `transform_patches`."""
+    """Apply the transpose of `transform_patches`."""
     return _combine(_transforms(layout).patch.T, d_patches)
 
 
 def compute_tiles(
     layout: Layout, patches: Array, points: Array
 ) -> Float[Array, "places tiles features"]:
-    """A matrix product for each point, combined to the places of the tiles."""
+    """Multiply at each point, and combine the products into the places of the tiles."""
     return _combine(_transforms(layout).tile, patches @ points)
 
 
 def _combine(matrix: np.ndarray, arrays: Array) -> Array:
-    """Linear combinations of the arrays along the first axis."""
+    """Form linear combinations of the arrays along the first axis."""
     flat = jnp.asarray(matrix) @ arrays.reshape(arrays.shape[0], -1)
     return flat.reshape(matrix.shape[0], *arrays.shape[1:])
 

@@ -1,19 +1,20 @@
 """Convolution, batch moments and max-pooling on a CPU, in strips that stay in the cache.
 
-XLA's CPU backend has three costs here that have nothing to do with arithmetic: the gradient to a
+XLA's CPU backend has three costs here that are not arithmetic: the gradient with respect to a
 convolution's kernel runs at a tenth of the speed of a matrix product, the gradient of max-pooling
 (select-and-scatter) at a fortieth of the speed of a comparison, and every fresh megabyte that a
 step touches costs 0.4 ms of page faults where huge pages are off. So the output is computed in
 *strips*, and each strip in *tiles*:
 
-- a tile is the block of outputs that one pooling window (or a whole fraction of it) covers;
+- a tile is the block of outputs that one pooling window (or an integer fraction of it) covers;
 - a patch is the block of inputs that a tile depends on;
 - an algorithm computes tiles from patches: `direct` with one input channel, else
   `minimal_filtering`;
-- max-pooling is the maximum over the tile's places, whose gradient goes back to the place that
-  was noted on the way forward;
-- the dense gradient to the convolution's output (from the maxima, the mean and the variance) is
-  made once for a strip, and used there for both the kernel's and the input's gradient.
+- max-pooling is the maximum over the tile's places; its gradient goes to the place recorded in the
+  forward pass;
+- the dense gradient with respect to the convolution's output (from the maxima, the mean and the
+  variance) is computed once per strip, and used there for both the kernel's and the input's
+  gradient.
 """
 
 import functools
@@ -55,7 +56,7 @@ def convolve_and_pool(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _tiled(layout: Layout, x: Array, kernel: Array) -> tuple[Array, Array, Array]:
-    """Maxima of all tiles, mean and variance, strip by strip."""
+    """Compute the maxima of all tiles, the mean and the variance, strip by strip."""
     return _tiled_forward(layout, x, kernel, for_gradient=False)[0]
 
 
@@ -63,9 +64,9 @@ def _tiled_forward(layout: Layout, x: Array, kernel: Array, for_gradient: bool =
     algorithm = _choose_algorithm(layout)
     padded = jnp.pad(x, layout.padding)
     points = algorithm.transform_kernel(layout, kernel)
-    # The output's mean, but for its borders: the sums below are of small numbers, and the
+    # The output's mean, except for its borders: the sums below are of small numbers, and the
     # variance is not lost in the difference of two large ones.
-    # (Of the padded input, so that `x` itself need not be there.)
+    # (From the padded input, so that `x` itself need not be kept.)
     count = layout.batch * math.prod(layout.size)
     mean_input = padded.sum((0, 1, 2), dtype=jnp.float32) / count
     about = jnp.einsum("c,hwcf->f", mean_input, kernel.astype(jnp.float32))
@@ -94,7 +95,7 @@ def _tiled_backward(layout: Layout, residuals, cotangents):
     points, kernel_from_points = jax.vjp(
         functools.partial(algorithm.transform_kernel, layout), kernel
     )
-    # The moments' share of the gradient to the output y is slope · y + level.
+    # The moments add slope · y + level to the gradient with respect to the output y.
     count = layout.batch * math.prod(layout.size)
     slope = 2 * d_variance / count
     level = d_mean / count - slope * mean
@@ -109,7 +110,7 @@ def _tiled_backward(layout: Layout, residuals, cotangents):
         y = y if algorithm.keeps_output else y_again
         is_first = _places(layout) == jnp.expand_dims(place, algorithm.place_axis)
         d_maximum = jnp.expand_dims(d_maximum.astype(jnp.float32), algorithm.place_axis)
-        # No whole window reaches over the edge: `d_maximum` is 0 there.
+        # No whole window extends beyond the edge: `d_maximum` is 0 there.
         d_y = _where_real(layout, strip, jnp.where(is_first, d_maximum, 0) + slope * y + level)
         d_patches, d_points_here = tiles_from(d_y)
         d_strip = _add_patches(layout, d_patches)
@@ -138,7 +139,7 @@ _tiled.defvjp(_tiled_forward, _tiled_backward)
 
 
 def _patches_at_points(layout: Layout, strip: Array) -> Array:
-    """A strip's patches, transformed."""
+    """Return a strip's patches, transformed."""
     (tile_mel, tile_frames), (_, columns) = layout.tile, layout.grid
     _, rows = layout.strip
     mel_end, frames_end = tile_mel * (rows - 1) + 1, tile_frames * (columns - 1) + 1
@@ -155,10 +156,10 @@ def _patches_at_points(layout: Layout, strip: Array) -> Array:
 
 
 def _stack(arrays: Sequence[Array]) -> Array:
-    """`jnp.stack`, each array written into its place.
+    """Stack arrays as `jnp.stack` does, writing each into its place.
 
-    XLA fuses a concatenation with what it is made of into one loop that asks for every number
-    which array it is of; it took up to a third of a layer's time.
+    XLA fuses a concatenation with its operands into one loop that selects the array for every
+    element; it took up to a third of a layer's time.
     """
     stacked = jnp.zeros((len(arrays), *arrays[0].shape), arrays[0].dtype)
     for place, array in enumerate(arrays):
@@ -167,7 +168,7 @@ def _stack(arrays: Sequence[Array]) -> Array:
 
 
 def _add_patches(layout: Layout, d_patches: Array) -> Array:
-    """The transpose of `_patches_at_points`: where patches overlap, they add up."""
+    """Apply the transpose of `_patches_at_points`: overlapping patches add up."""
     inputs = _choose_algorithm(layout).transpose_patches(layout, d_patches)
     images, rows = layout.strip
     inputs = inputs.reshape(*layout.patch, images, rows, layout.grid[1], layout.channels)
@@ -185,7 +186,7 @@ def _add_patches(layout: Layout, d_patches: Array) -> Array:
 
 
 def _overlap(inputs: Array, tile: int, place_axis: int, tile_axis: int) -> Array:
-    """Add what a patch holds beyond its tile to the tiles that follow, along one side."""
+    """Add the part of each patch beyond its tile to the tiles that follow, along one side."""
     patch = inputs.shape[place_axis]
     reach = -(-patch // tile)
 
@@ -201,7 +202,7 @@ def _overlap(inputs: Array, tile: int, place_axis: int, tile_axis: int) -> Array
 
 
 def _first_maximum(layout: Layout, y: Array) -> tuple[Array, Array]:
-    """Each tile's maximum, and the first place that holds it."""
+    """Return each tile's maximum, and the first place that has it."""
     at_place = functools.partial(
         lax.index_in_dim, y, axis=_choose_algorithm(layout).place_axis, keepdims=False
     )
@@ -214,14 +215,14 @@ def _first_maximum(layout: Layout, y: Array) -> tuple[Array, Array]:
 
 
 def _places(layout: Layout) -> Array:
-    """0, 1, … along the places' axis of a strip's output."""
+    """Return 0, 1, … along the place axis of a strip's output."""
     shape = [1, 1, 1]
     shape[_choose_algorithm(layout).place_axis] = layout.places
     return jnp.arange(layout.places, dtype=jnp.uint8).reshape(shape)
 
 
 def _where_real(layout: Layout, strip: Array, y: Array) -> Array:
-    """`y`, and 0 at places that lie over the output's edge."""
+    """Return `y`, with 0 at places beyond the output's edge."""
     images, rows = layout.strip
     tiles, places = (images, rows, layout.grid[1]), layout.tile
     places_first = _choose_algorithm(layout).place_axis == 0
@@ -229,9 +230,9 @@ def _where_real(layout: Layout, strip: Array, y: Array) -> Array:
     split = y.reshape(*shape, layout.features)
     row_axis, mel_axis = (3, 0) if places_first else (1, 3)
     _, first_row = layout.start(strip)
-    # A strip has the last of the columns always, the last of the rows at the end of an image.
+    # Every strip has the last column; the last one of an image has the last row.
     is_edge = (first_row + rows == layout.grid[0], jnp.array(True))
-    # Only what lies over it is touched: a mask for all would cost as much as all the rest.
+    # Only places beyond the edge are touched: masking all would cost as much as all the rest.
     for side in range(2):
         over = layout.grid[side] * layout.tile[side] - layout.size[side]
         if over:
@@ -249,7 +250,7 @@ def _strip_start(layout: Layout, strip: Array) -> tuple[Array | int, ...]:
 
 
 def _cut(layout: Layout, padded: Array, strip: Array) -> Array:
-    """The inputs of a strip, neighbouring rows included, in float32."""
+    """Return the inputs of a strip in float32, including neighbouring rows."""
     images, rows = layout.strip
     mel = (rows - 1) * layout.tile[0] + layout.patch[0]
     shape = (images, mel, *padded.shape[2:])

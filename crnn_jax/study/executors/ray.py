@@ -1,7 +1,7 @@
-"""Cells as tasks of a Ray cluster (docs.ray.io): one task a cell.
+"""Cells as tasks of a Ray cluster (docs.ray.io): one task per cell.
 
-A task whose worker is lost is given to another one, which goes on with the snapshots that it finds.
-All machines of the cluster see the sweep's folder and the data under the same paths.
+A task whose worker is lost is given to another one, which resumes from the snapshots that it finds.
+All machines of the cluster must see the sweep's folder and the data under the same paths.
 """
 
 import json
@@ -20,18 +20,18 @@ from crnn_jax.study.events import OnSweepEvent, ignore
 from crnn_jax.study.run import Job, Outcome, attempt
 from crnn_jax.study.sweep import Executor
 
-# Times that a cell is given to another worker. Machines that are taken away at any time (spot,
-# preemptible) may do so often in a long run, and none of it is lost.
+# Times that a cell is given to another worker. Spot (preemptible) machines may be lost often during
+# a long run, without losing the run.
 WORKERS_LOST = 20
-# What a cluster may have that JAX computes on.
+# Ray's names for the accelerators that JAX can use.
 ACCELERATORS = ("GPU", "TPU")
-# What limits JAX to a part of a GPU's memory, of which it takes 0.75 at once otherwise: the name,
-# and its old one, which JAX refuses beside it.
+# Variable that limits JAX to a fraction of a GPU's memory (it preallocates 0.75 otherwise), and its
+# old name; JAX rejects both together.
 MEMORY_FRACTION = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
-# Of its part of a GPU, what JAX gets; the rest is for CUDA's own state in each process.
+# JAX's share of a task's part of a GPU; the rest is for CUDA's own state in each process.
 JAX_PART = 0.9
-# How long a cell's lock may outlive the machine that had it, in s: on a shared disk, until the
-# server counts that machine as gone (90 s is usual).
+# How long a cell's lock may outlive the machine that held it, in s: on a shared disk, until the
+# server considers that machine gone (90 s is usual).
 LOCK_LEFT_S = 180
 
 
@@ -41,11 +41,11 @@ def run_remotely(job: Job, folder: str, compiled: str | None) -> Outcome:
     Parameters
     ----------
     job
-        What is run.
+        The job.
     folder
-        Working folder of the command: what its relative paths start from.
+        Working folder of the command, which its relative paths refer to.
     compiled
-        Where compiled steps are kept, if they are.
+        Folder of the cache of compiled steps, if there is one.
     """
     from crnn_jax.train.parallel import keep_compiled
 
@@ -59,8 +59,8 @@ def run_remotely(job: Job, folder: str, compiled: str | None) -> Outcome:
 
 
 def _resources_of(text: str) -> dict[str, float]:
-    """What a task asks for, from its JSON."""
-    mend = 'give such as \'{"CPU": 2, "GPU": 1}\''
+    """Parse the resources that a task requests, given as JSON."""
+    mend = 'give for example \'{"CPU": 2, "GPU": 1}\''
     try:
         wanted = dict(json.loads(text))
     except (ValueError, TypeError) as error:
@@ -69,11 +69,13 @@ def _resources_of(text: str) -> dict[str, float]:
         is_number = isinstance(amount, int | float) and not isinstance(amount, bool)
         if not (is_number and 0 <= amount < math.inf):
             raise UserError(
-                f"{name} is not a number of 0 or more; {mend}", field="resources", value=text
+                f"{name} is not a number of at least 0; {mend}", field="resources", value=text
             )
         if name in ACCELERATORS and amount > 1 and amount % 1:
             raise UserError(
-                f"more than one {name}, but not whole; {mend}", field="resources", value=text
+                f"more than one {name}, but not a whole number; {mend}",
+                field="resources",
+                value=text,
             )
         if amount != round(amount, 4):
             raise UserError(
@@ -81,7 +83,7 @@ def _resources_of(text: str) -> dict[str, float]:
             )
         if name in ("cpu", "gpu", "memory", "object_store_memory"):
             raise UserError(
-                f"`{name}` is no name of a resource; {mend}", field="resources", value=text
+                f"`{name}` is not a resource name; {mend}", field="resources", value=text
             )
     return wanted
 
@@ -89,17 +91,17 @@ def _resources_of(text: str) -> dict[str, float]:
 def task_environment(
     wanted: Mapping[str, float], there: Mapping[str, float], environment: Mapping[str, str]
 ) -> dict[str, str]:
-    """Variables that keep JAX in a task to what the task has asked for.
+    """Return variables that limit JAX in a task to the resources that the task requests.
 
-    Ray shows a task the GPUs that it has asked for, but all of them to one that has asked for
-    none; and JAX takes three quarters of a GPU's memory whatever part of it is the task's.
+    Ray exposes to a task the GPUs that it requests, but all of them to one that requests none; and
+    JAX preallocates three quarters of a GPU's memory, whatever part of it the task requests.
 
     Parameters
     ----------
     wanted, there
         Resources of a task and of the whole cluster.
     environment
-        The command's variables. What is set there is the tasks', too.
+        The command's environment variables. Those that are set there apply to the tasks, too.
     """
     gpus = wanted.get("GPU", 0)
     names: tuple[str, ...]
@@ -119,7 +121,7 @@ def as_task(
     there: Mapping[str, float],
     environment: Mapping[str, str],
 ) -> Any:
-    """A function as a Ray task (see `task_environment`)."""
+    """Return a function as a Ray task (see `task_environment`)."""
     import ray
 
     variables = task_environment(wanted, there, environment)
@@ -129,7 +131,7 @@ def as_task(
         resources={name: wanted[name] for name in wanted if name not in ("CPU", "GPU")},
         runtime_env={"env_vars": variables} if variables else {},
         max_retries=WORKERS_LOST,
-        # A process a cell: JAX keeps a GPU's memory as long as its process lives.
+        # One process per cell: JAX keeps a GPU's memory as long as its process lives.
         max_calls=1,
     )(function)
 
@@ -154,7 +156,7 @@ def on_ray(cluster: ClusterConfig) -> Executor:
     wanted = _resources_of(cluster.resources)
     try:
         with warnings.catch_warnings():
-            # JAX warns of forks; those of Ray become other programs at once.
+            # JAX warns of forks; Ray's immediately execute another program.
             warnings.filterwarnings("ignore", r"os\.fork\(\) was called")
             ray.init(
                 address=cluster.address or "local",
@@ -165,8 +167,8 @@ def on_ray(cluster: ClusterConfig) -> Executor:
     except (ConnectionError, ValueError, ray.exceptions.AuthenticationError) as error:
         words = str(error).partition("\n")[0].partition(". ")[0]
         raise UserError(
-            f"no Ray cluster there ({words}); give HOST:PORT, and, to "
-            f"one that has a token, RAY_AUTH_MODE=token and that token in ~/.ray/auth_token",
+            f"no Ray cluster there ({words}); give HOST:PORT, and for a cluster with a token set "
+            f"RAY_AUTH_MODE=token and put the token in ~/.ray/auth_token",
             field="address",
             value=cluster.address,
         ) from error
@@ -174,7 +176,7 @@ def on_ray(cluster: ClusterConfig) -> Executor:
     for name, amount in wanted.items():
         if amount > there.get(name, 0):
             warnings.warn(
-                f"--resources: a cell asks for {amount:g} {name}, the cluster has "
+                f"--resources: a cell requests {amount:g} {name}, but the cluster has "
                 f"{there.get(name, 0):g}; the cells wait until a machine with them joins",
                 stacklevel=2,
             )
@@ -182,7 +184,7 @@ def on_ray(cluster: ClusterConfig) -> Executor:
         for name in ACCELERATORS:
             if there.get(name):
                 warnings.warn(
-                    f"--resources: a cell asks for no {name}, of which the cluster has "
+                    f"--resources: a cell requests no {name}, although the cluster has "
                     f"{there[name]:g}, and is trained on a CPU; "
                     f'give --resources \'{{"CPU": 1, "{name}": 1}}\'',
                     stacklevel=2,
@@ -200,7 +202,7 @@ def on_ray(cluster: ClusterConfig) -> Executor:
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from error
             except ray.exceptions.RayError as error:
-                # The cell may have ended well, and its machine been lost after that.
+                # The cell may have finished before its machine was lost.
                 if (result := runs.read_result(job.run)) is not None:
                     outcome = Outcome("finished", result)
                 else:
