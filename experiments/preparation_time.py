@@ -23,9 +23,9 @@ from pathlib import Path
 import librosa
 import soundfile
 import tyro
-from crnn_jax.log_mel import log_mel
 
 from crnn_jax.audio.decode import read_clip
+from crnn_jax.audio.log_mel import log_mel
 from crnn_jax.config import DataConfig, MelConfig
 from crnn_jax.data.prepared import prepare
 

@@ -124,10 +124,17 @@ def read_config(run: epath.Path) -> RunConfig:
     path = run / "config.json"
     if not path.exists():
         raise UserError(f"{run}: not a run's folder (no config.json); give <out>/<cell>")
-    values = _read_json(path)
-    if values is None:
-        raise UserError(f"{path}: damaged; delete {run} and train it again")
-    return config_from_mapping(values)
+    try:
+        config = config_from_mapping(json.loads(path.read_text()))
+        if len(config.data.tag_names) != config.model.n_tags:
+            raise ValueError
+    # Not JSON, or JSON of another form.
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path}: not a run's configuration, or a truncated one; give another run, or delete "
+            f"{run} and train it again"
+        ) from error
+    return config
 
 
 def read_result(run: epath.Path) -> RunResult | None:

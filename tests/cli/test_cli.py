@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from crnn_jax.cli import main as cli
+from crnn_jax.cli.experiment import read_experiment
 from crnn_jax.config import DataConfig, MelConfig, SweepConfig
 from crnn_jax.data.prepared import prepare
 from tests.conftest import STUDY
@@ -75,7 +75,7 @@ NO_CONFIGS = {
         (["sweep", "empty.py", "--out", "o"], "empty.py"),
         (["sweep", "--archs", "crnn", "lstm", "--out", "o"], "lstm"),
         (["sweep", "--targets", "10", "--out", "o"], "--target 10"),
-        (["sweep", "--archs", "--out", "o"], "--archs, --targets, --rules, --seeds: one is empty"),
+        (["sweep", "--archs", "--out", "o"], "one of archs, targets, rules, seeds is empty"),
         (["prepare", "synthetic", "--mel.hop-length", "0"], "--mel.hop-length 0"),
         (["prepare", "synthetic", "--mel.clip-seconds", "nan"], "--mel.clip-seconds nan"),
         (["prepare", "synthetic", "--mel.clip-seconds", "0.2"], "--mel.clip-seconds 0.2"),
@@ -240,7 +240,7 @@ def test_our_own_experiments_are_of_the_right_types():
     studies = [path for path in EXPERIMENTS.glob("*.py") if "SWEEP = " in path.read_text()]
     assert len(studies) == 4
     for path in studies:
-        assert isinstance(cli._read_experiment(str(path)), SweepConfig)
+        assert isinstance(read_experiment(str(path)), SweepConfig)
 
 
 def test_a_long_argument_is_told_whole(command):
@@ -465,7 +465,7 @@ def test_the_console_script_answers_for_help():
 def test_help_imports_nothing_heavy():
     code = (
         "import sys; sys.argv = ['crnn-jax', 'solve', '--help']\n"
-        "from crnn_jax import cli\n"
+        "from crnn_jax.cli import main as cli\n"
         "try: cli.main()\n"
         "except SystemExit: pass\n"
         "print(sorted({'jax', 'numpy', 'tensorflow_datasets', 'grain'} & set(sys.modules)))"

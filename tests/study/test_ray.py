@@ -38,7 +38,7 @@ def workers(driver):
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "of the tests' cluster"}
 CLUSTER = """
 import json, logging, os, ray, sys
-from crnn_jax import executors
+from crnn_jax.study.executors import ray as executors
 
 def variables():
     names = "CUDA_VISIBLE_DEVICES", "JAX_PLATFORMS", *executors.MEMORY_FRACTION

@@ -82,7 +82,7 @@ def test_two_processes_share_a_sweep(swept_by_two):
         trained = [f"{name}: test AUC" in text for _, text, _ in said]
         assert sorted(trained) == [False, True], "run by none, or by both"
         other = said[trained.index(False)][1]
-        assert f"{name}: already finished" in other or f"{name}: left to the other" in other
+        assert f"{name}: already finished" in other or f"{name}: left to another process" in other
     with (out / "results.csv").open() as file:
         assert sorted(row["seed"] for row in csv.DictReader(file)) == ["0", "1", "2"]
 

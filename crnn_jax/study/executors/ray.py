@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from crnn_jax.config import ClusterConfig
 from crnn_jax.errors import UserError
@@ -60,30 +61,30 @@ def run_remotely(job: Job, folder: str, compiled: str | None) -> Outcome:
 
 def _resources_of(text: str) -> dict[str, float]:
     """Parse the resources that a task requests, given as JSON."""
-    mend = 'give for example \'{"CPU": 2, "GPU": 1}\''
+    fix = 'give for example \'{"CPU": 2, "GPU": 1}\''
     try:
         wanted = dict(json.loads(text))
     except (ValueError, TypeError) as error:
-        raise UserError(f"not a JSON object; {mend}", field="resources", value=text) from error
+        raise UserError(f"not a JSON object; {fix}", field="resources", value=text) from error
     for name, amount in wanted.items():
         is_number = isinstance(amount, int | float) and not isinstance(amount, bool)
         if not (is_number and 0 <= amount < math.inf):
             raise UserError(
-                f"{name} is not a number of at least 0; {mend}", field="resources", value=text
+                f"{name} is not a number of at least 0; {fix}", field="resources", value=text
             )
         if name in ACCELERATORS and amount > 1 and amount % 1:
             raise UserError(
-                f"more than one {name}, but not a whole number; {mend}",
+                f"more than one {name}, but not a whole number; {fix}",
                 field="resources",
                 value=text,
             )
         if amount != round(amount, 4):
             raise UserError(
-                f"{name} has more than four decimals; {mend}", field="resources", value=text
+                f"{name} has more than four decimals; {fix}", field="resources", value=text
             )
         if name in ("cpu", "gpu", "memory", "object_store_memory"):
             raise UserError(
-                f"`{name}` is not a resource name; {mend}", field="resources", value=text
+                f"`{name}` is not a resource name; {fix}", field="resources", value=text
             )
     return wanted
 
