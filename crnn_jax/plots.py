@@ -441,9 +441,13 @@ def _scale_parameter_axis(axes: Axes, points: Sequence[Point]) -> None:
     """A log axis with a tick at each target, as far as their labels keep apart."""
     low = min(min(point.x, point.target) for point in points) / 1.25
     high = max(max(point.x, point.target) for point in points) * 1.25
+    # In points; 0.8: the axes' part of the column.
+    room = 0.8 * COLUMN_WIDTH * 72 / math.log(high / low)
     ticks: list[int] = []
     for target in sorted({point.target for point in points}):
-        if not ticks or math.log(target / ticks[-1]) > 0.12 * math.log(high / low):
+        labels = [parameter_label(tick) for tick in (target, *ticks[-1:])]
+        half_widths = sum(0.3 * FONT_SIZE * len(label) for label in labels)
+        if not ticks or math.log(target / ticks[-1]) * room > half_widths + FONT_SIZE / 3:
             ticks.append(target)
     axes.set_xscale("log")
     axes.set_xlim(low, high)

@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 import pytest
 from etils import epath
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import same_color
 from matplotlib.text import Annotation
@@ -239,6 +239,7 @@ def test_the_parameter_axis_is_logarithmic_with_the_targets_as_ticks():
 
 @settings(deadline=None, max_examples=8)
 @given(st.lists(st.integers(1_000, 20_000_000), min_size=1, max_size=12, unique=True))
+@example([1_276, 250_500, 546_913])
 def test_tick_labels_of_any_targets_keep_apart(targets):
     cells = make_cells(targets=targets, rules=("uniform",), seeds=(0,), architectures=("crnn",))
     figure = plots.auc_against_parameters(cells)
