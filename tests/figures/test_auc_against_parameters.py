@@ -3,7 +3,7 @@
 import itertools
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import same_color
 
@@ -120,6 +120,7 @@ def test_the_parameter_axis_is_logarithmic_with_the_targets_as_ticks():
 
 @settings(deadline=None, max_examples=8)
 @given(st.lists(st.integers(1_000, 20_000_000), min_size=1, max_size=12, unique=True))
+@example([1_276, 250_500, 546_913])
 def test_tick_labels_of_any_targets_keep_apart(targets):
     results = make_results(targets=targets, rules=("uniform",), seeds=(0,), architectures=("crnn",))
     figure = auc_against_parameters(results)

@@ -47,11 +47,6 @@ def check(whole, out):
     assert len(seeds) == len(set(seeds))
 
 
-@pytest.mark.cluster
-def test_a_few_kills(commands, swept_by_two, tmp_path):
-    survive(commands, swept_by_two[0], tmp_path / "out", kills=6, seed=0, longest_s=12)
-
-
 @pytest.mark.stress
 @pytest.mark.timeout(7200)
 def test_many_kills(commands, swept_by_two, tmp_path):

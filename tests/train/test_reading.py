@@ -68,6 +68,14 @@ def test_more_shards_than_files_that_may_be_open(many_shards, tmp_path):
     assert err.count("\n") == 1
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C stops what is started here, which a shell's background processes ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def start_training(commands, out, *flags):
     """One network, in a process group of its own."""
     command = [
@@ -110,6 +118,7 @@ def test_a_run_whose_processes_read_ahead_is_stopped_and_goes_on(commands, whole
 
 
 @pytest.mark.cluster
+@pytest.mark.usefixtures("ctrl_c")
 def test_processes_that_read_ahead_are_interrupted_at_any_time(commands, whole, tmp_path):
     run = tmp_path / CELL
     flags = ("--read-workers", 2)
