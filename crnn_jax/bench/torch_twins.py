@@ -6,6 +6,8 @@ Only for `crnn-jax benchmark --against torch`: they share no weights with the JA
 import torch
 from torch import Tensor, nn
 
+from crnn_jax.errors import UserError
+
 EPSILON, MOMENTUM = 1e-3, 0.1
 
 
@@ -102,7 +104,19 @@ NETWORKS = {"conv1d": Conv1D, "conv2d": Conv2D, "crnn": CRNN}
 def build(
     arch, widths, padding, n_tags=50, n_mels=96, channels_last=False, device="cpu"
 ) -> nn.Module:
-    """Build a twin; `padding` is what the JAX network adds before and after its input frames."""
+    """Build a twin; `padding` is what the JAX network adds before and after its input frames.
+
+    Raises
+    ------
+    UserError
+        If the architecture has no twin.
+    """
+    if arch not in NETWORKS:
+        raise UserError(
+            f"{arch} has no PyTorch twin; give one of {', '.join(NETWORKS)}, or leave this out",
+            field="against",
+            value="torch",
+        )
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     network = NETWORKS[arch](widths, n_tags, n_mels, memory_format, padding)
     network.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]

@@ -180,6 +180,8 @@ def test_against_torch():
 @needs_torch
 @pytest.mark.parametrize("arch", ["conv1d", "conv2d", "crnn"])
 @pytest.mark.parametrize("frames", [128, 188, 1366])
+# What PyTorch's own padding costs.
+@pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
 def test_twins_pool_as_many_frames(arch, frames):
     """Also where ours is padded: the twin would else do less."""
     import torch
@@ -204,3 +206,14 @@ def test_twins_pool_as_many_frames(arch, frames):
         block.register_forward_hook(lambda *call: found.append(tuple(call[2].shape)))
     twin(torch.zeros(2, 96, frames))
     assert [(n, mel, time, maps) for n, maps, mel, time in found] == expected
+
+
+@needs_torch
+def test_an_architecture_without_a_twin(command):
+    flags = ("--clip-seconds", 3, "--rounds", 1, "--turn-seconds", 0.01, "--against", "torch")
+    code, _, err = command("benchmark", "--arch", "k2c1", "--target", 10_000, "--batch", 2, *flags)
+    assert code == 2
+    assert err == (
+        "crnn-jax: --against torch: k2c1 has no PyTorch twin; give one of conv1d, conv2d, crnn, or "
+        "leave this out\n"
+    )
