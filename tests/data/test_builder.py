@@ -120,7 +120,7 @@ def test_interrupted_at_the_very_end(small_set, tmp_path, renamed):
 def test_a_shards_result_that_is_cut(tmp_path):
     """As an older version could leave it: the shard is made again."""
     config = DataConfig(data_dir=str(tmp_path), n_examples=25, mel=MEL, workers=1)
-    builder = builder_class("synthetic")(config)
+    builder = BUILDERS["synthetic"](config)
     records = builder._staging_folder() / RECORDS
     records.mkdir(parents=True)
     task = builder.shard_tasks(records)[0]
@@ -139,7 +139,7 @@ def test_a_shards_result_that_is_cut(tmp_path):
 
 def test_a_shard_that_is_gone_is_made_again(small_set, tmp_path):
     config = DataConfig(data_dir=str(tmp_path), n_examples=75, mel=MEL, workers=1)
-    builder = builder_class("synthetic")(config)
+    builder = BUILDERS["synthetic"](config)
     records = builder._staging_folder() / RECORDS
     records.mkdir(parents=True)
     for task in builder.shard_tasks(records):
@@ -154,7 +154,7 @@ def test_nothing_is_left_in_the_temporary_folder(small_set, tmp_path, monkeypatc
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     config = DataConfig(data_dir=str(Path(small_set.path).parents[2]), n_examples=75, mel=MEL)
     assert prepare(config) == small_set
-    builder_class("synthetic")(dataclasses.replace(config, data_dir=str(tmp_path / "data")))
+    BUILDERS["synthetic"](dataclasses.replace(config, data_dir=str(tmp_path / "data")))
     assert not list(tmp_path.iterdir())
 
 

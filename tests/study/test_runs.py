@@ -133,7 +133,7 @@ def test_a_folder_that_is_no_runs(out):
     with pytest.raises(UserError, match="not a run's folder"):
         runs.read_config(out)
     (out / "config.json").write_text('{"se')
-    with pytest.raises(UserError, match="config.json: damaged"):
+    with pytest.raises(UserError, match="config.json: not a run's configuration"):
         runs.read_config(out)
 
 

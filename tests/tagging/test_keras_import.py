@@ -515,7 +515,7 @@ def published() -> Path:
 def test_published_scores(published, backend, tmp_path):
     weights = published / f"music_tagger_crnn_weights_{backend}.h5"
     run = epath.Path(tmp_path / "run")
-    assert import_keras(weights, run)["imported"]["backend"] == backend
+    assert import_keras(weights, run).imported.backend == backend
     files = [published / f"bensound-{clip}.npy" for clip in PUBLISHED_SCORES]
     tagged = tag_files(load_tagger(run), files)
     for file, expected in zip(tagged, PUBLISHED_SCORES.values(), strict=True):
