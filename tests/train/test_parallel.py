@@ -86,7 +86,7 @@ def test_gpus_of_a_process(ids, environment, devices):
 @pytest.mark.parametrize(
     ("ids", "flags", "message"),
     [
-        ((), {"distributed": True}, "--local-device-ids: give numbers from 0, each once"),
+        ((), {"distributed": True}, "local_device_ids: give numbers from 0, each once"),
         ((0, 0), {"distributed": True}, "local_device_ids 0 0: give numbers from 0, each once"),
         ((-1,), {"distributed": True}, "local_device_ids -1: give numbers from 0, each once"),
         ((2, 3), {}, "local_device_ids 2 3: only for one of several processes"),

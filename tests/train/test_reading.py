@@ -151,7 +151,7 @@ def test_another_set_under_the_same_path_is_refused(small_set, whole, tmp_path):
     (out / CELL / "result.json").unlink()
     one_less = {**small_set.n_examples, "train": small_set.n_examples["train"] - 1}
     with pytest.raises(UserError, match="another configuration .data.n_examples.train is 48"):
-        sweep(STUDY, dataclasses.replace(small_set, n_examples=one_less), out, Log())
+        sweep(STUDY, dataclasses.replace(small_set, n_examples=one_less), out)
 
 
 class Damage(Log):

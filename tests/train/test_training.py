@@ -229,7 +229,7 @@ def test_a_diverging_run_says_so_and_keeps_its_last_snapshot(network, small_set,
     often = RuntimeConfig(checkpoint_seconds=0.0)
     with pytest.raises(Diverged, match=r"diverged at step \d+.*learning rate"):
         run(network, small_set, tmp_path, config, runtime=often)
-    snapshot, _ = newest(network, small_set, tmp_path)
+    snapshot = newest(network, small_set, tmp_path)
     arrays = jax.tree.leaves((snapshot.best, snapshot.state))
     assert all(np.isfinite(leaf).all() for leaf in arrays)
 
@@ -238,9 +238,9 @@ def test_a_batch_that_the_devices_do_not_divide():
     class EightDevices:
         size = 8
 
-    with pytest.raises(UserError, match="batch_size 30: 8 devices.*24 or 32"):
+    with pytest.raises(UserError, match="batch_size 30: not a multiple of 8.*24 or 32"):
         parallel.check_batch_size(30, EightDevices())
-    with pytest.raises(UserError, match="batch_size 3: 8 devices.*give 8"):
+    with pytest.raises(UserError, match="batch_size 3: not a multiple of 8.*give 8"):
         parallel.check_batch_size(3, EightDevices())
 
 
