@@ -181,6 +181,8 @@ def test_against_torch():
 @needs_torch
 @pytest.mark.parametrize("arch", ["conv1d", "conv2d", "crnn"])
 @pytest.mark.parametrize("frames", [128, 188, 1366])
+# What PyTorch's own padding costs.
+@pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
 def test_twins_pool_as_many_frames(arch, frames):
     """Also where ours is padded: the twin would else do less."""
     import torch
