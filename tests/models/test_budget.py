@@ -123,7 +123,7 @@ def neighbours(arch, rule, target):
     return np.concatenate(found)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     arch=st.sampled_from(ARCHS),
     rule=st.sampled_from(RULES),
