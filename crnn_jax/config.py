@@ -175,8 +175,10 @@ class NetworkOptions:
 
     Attributes
     ----------
-    dropout_pool, dropout_output
-        Dropout rates after each pooling and before the output, as in the published CRNN's code.
+    dropout_pool
+        Dropout rate after each pooling, as in the published CRNN's code.
+    dropout_output
+        Dropout rate before the output, as in the published CRNN's code.
     input_norm
         Axis of the batch norm on the input: one mean and variance per mel band (``mel``), or one
         per frame (``frames``: as in the published CRNN; fixes the number of frames).
@@ -187,11 +189,12 @@ class NetworkOptions:
     gru_gate
         Activation of the GRU's two gates; ``hard_sigmoid`` is clip(0.2 x + 0.5, 0, 1), as in the
         published CRNN.
-    norm_momentum, norm_epsilon
-        Batch norm: weight of the old running statistics in an update, and the constant added to
-        the variance. With 0.9 the statistics adapt within an epoch of a small set (the usual 0.99
-        takes several hundred steps). 1e-3 is the value of Keras 1; the published scores do not
-        determine it exactly.
+    norm_momentum
+        Batch norm: weight of the old running statistics in an update. With 0.9 the statistics
+        adapt within an epoch of a small set (the usual 0.99 takes several hundred steps).
+    norm_epsilon
+        Batch norm: constant added to the variance. 1e-3 is the value of Keras 1; the published
+        scores do not determine it exactly.
     precision
         Dtype of the computation; parameters, batch statistics, loss and metrics stay float32.
     matmul_precision

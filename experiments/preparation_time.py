@@ -4,7 +4,7 @@ Each file is timed on one core, in turns: decoding alone (which no front end can
 ``load`` + ``melspectrogram`` + ``power_to_db``, and ours. Then `--clips` clips, the files repeated,
 are prepared as a user would prepare them, on one core and on all: clips/s, including the start of
 the processes and writing, next to the rate at which the same number of processes only decodes.
-Expect ours at three quarters of librosa's time, and two cores at 1.8 times one or better.
+Expect ours at about 0.85 of librosa's time, and two cores at about 1.75 times one.
 
     python experiments/preparation_time.py MUSIC/*.mp3
 """

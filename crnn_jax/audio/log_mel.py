@@ -75,7 +75,7 @@ def _mel_decibels(
     decibels = np.empty((config.n_mels, len(frames)), np.float32)
     for start in range(0, len(frames), BLOCK_FRAMES):
         block = slice(start, start + BLOCK_FRAMES)
-        # Unlike NumPy's FFT, scipy's vectorises over transforms and computes in float32.
+        # Faster than NumPy's: scipy's FFT vectorises over the transforms of a block.
         spectra = scipy.fft.rfft(frames[block] * window)
         power = np.square(spectra.real)
         power += np.square(spectra.imag)

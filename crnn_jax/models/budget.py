@@ -205,7 +205,7 @@ def solve(
     if miss > LARGEST_BUDGET_TOLERANCE * target:
         raise UserError(
             f"no {arch} under the {rule} rule comes within {LARGEST_BUDGET_TOLERANCE:.0%} of that; "
-            f"the nearest has {round(float(polynomial(widths)))} parameters",
+            f"give {round(float(polynomial(widths)))}, the nearest count that one has",
             field="target",
             value=target,
         )

@@ -134,7 +134,7 @@ def test_clip_is_librosas(tmp_path, kind, rate, channels, seconds):
     spectrum = log_mel(clip, TWO_SECONDS)
     assert_same_log_mel(spectrum, librosa_log_mel(clip, TWO_SECONDS))
     # Resampled from another sample on, the same values are rounded otherwise, by 1e-7. That is
-    # all that a band 80 dB down can tell.
+    # all that can be resolved in a band 80 dB down.
     assert_same_log_mel(spectrum, librosa_log_mel(expected, TWO_SECONDS), down_to_db=60)
 
 
@@ -232,7 +232,7 @@ def test_only_the_middle_is_decoded(tmp_path, decoded, kind):
     rate = 8_000
     path = write(tmp_path / f"a.{kind}", music(80 * rate, rate), rate, kind)
     read_clip(path, TWO_SECONDS)
-    # 4.4 s in the middle and 8.2 s at the end, which tell that it is the end.
+    # 4.4 s in the middle and 8.2 s at the end, which show that it is the end.
     assert 2 * rate < sum(decoded) < 13 * rate
 
 

@@ -1,4 +1,4 @@
-"""The command line: what users may type, and what they are told when it is wrong."""
+"""The command line: what users may type, and the messages they get when it is wrong."""
 
 import csv
 import json
@@ -427,7 +427,7 @@ def test_shards_that_hold_nothing_are_told(command, small_set, tmp_path):
     )
     assert code == 2
     assert re.fullmatch(rf"crnn-jax: {damaged}/\S+: cannot be read .*\n", err)
-    # The mended command has nothing to clear away.
+    # The corrected command has nothing to remove first.
     assert not list(Path("runs").glob("*/failed.json"))
 
 

@@ -284,10 +284,10 @@ def test_a_shard_that_cannot_be_read_is_named(folder, damage, while_open):
     if while_open:
         source[8]
     damage(shard)
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as raised:
         list(map(source.__getitem__, range(8, 16)))
-    assert str(told.value).startswith(f"{shard}: ")
-    assert "\n" not in str(told.value)
+    assert str(raised.value).startswith(f"{shard}: ")
+    assert "\n" not in str(raised.value)
     # The others are whole.
     for place in (*range(8), *range(16, 48)):
         source[place]

@@ -1,4 +1,4 @@
-"""The synthesised music: its contract, its sounds, and what its tags can and cannot be told by."""
+"""The synthesised music: its contract, its sounds, and what its tags are recognisable by."""
 
 import dataclasses
 import functools
@@ -213,7 +213,7 @@ def test_instruments_and_eras_all_sound_different() -> None:
         assert np.max(envelopes - np.eye(len(sounds))) < 0.97
 
 
-# What the tags can be told by
+# What the tags can be recognised by
 
 
 @functools.cache

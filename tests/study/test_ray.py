@@ -56,7 +56,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A cluster that says that it has two GPUs, and what tells the variables of a task there."""
+    """A cluster that claims two GPUs, and a function that returns a task's variables there."""
     with subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", CLUSTER],
         stdin=subprocess.PIPE,

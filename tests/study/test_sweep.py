@@ -108,7 +108,7 @@ def test_a_failed_cell_is_recorded_and_the_others_go_on(small_set, copied):
         (copied / name / "result.json").unlink()
         (copied / name / "checkpoints").rmtree()
     broken = copied / CELLS[0]
-    # A file where the snapshots belong: no mock, and it can be mended.
+    # A file where the snapshots belong: no mock, and it can be repaired.
     (broken / "checkpoints").write_text("")
     log = Log()
     assert [cell.name for cell in sweep(STUDY, small_set, copied, on_event=log)] == CELLS[:1]

@@ -501,7 +501,7 @@ def test_unfit_weights_leave_no_run(tmp_path):
 
 @pytest.fixture(scope="module")
 def published() -> Path:
-    """Folder of the published weights, and of two log-mels whose scores their author tells."""
+    """Folder of the published weights, and of two log-mels whose scores their author published."""
     folder = Path(os.environ.get("CRNN_JAX_KERAS_WEIGHTS", SHARED / "pretrained"))
     if not folder.is_dir():
         pytest.skip(
@@ -520,7 +520,7 @@ def test_published_scores(published, backend, tmp_path):
     tagged = tag_files(load_tagger(run), files)
     for file, expected in zip(tagged, PUBLISHED_SCORES.values(), strict=True):
         assert [TAG_NAMES[tag] for tag in file.best(len(expected))] == list(expected)
-        # Half of the last decimal that is told, and float32's own error.
+        # Half of the last decimal that was published, and float32's own error.
         for tag, score in expected.items():
             assert abs(file.mean_scores[TAG_NAMES.index(tag)] - score) < 0.0005 + 5e-6
 

@@ -40,7 +40,7 @@ def test_what_is_compiled_is_kept_and_repaired(small_set, tmp_path):
             assert entry.stat().st_mtime_ns == written, "compiled again"
 
 
-# What Slurm tells the fourth task on a machine; of one task in all, so that it waits for no other.
+# What Slurm sets for the fourth task on a machine, of a job with one task: it waits for no other.
 SLURM = {
     "SLURM_JOB_ID": "1",
     "SLURM_STEP_NODELIST": "localhost",

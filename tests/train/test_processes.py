@@ -1,4 +1,4 @@
-"""Two processes that train together are one with two devices; the death of one is told."""
+"""Two processes that train together are one with two devices; the death of one is reported."""
 
 import signal
 import time
@@ -56,7 +56,7 @@ def test_one_of_two_is_killed_and_both_go_on(commands, one_process, tmp_path):
 
     both = [finish(process) for process in start_two(commands, tmp_path)]
     assert [code for code, _, _ in both] == [0, 0], both
-    # The first one tells for both.
+    # The first one reports for both.
     assert [f"{CELL}: test AUC" in said for _, said, _ in both] == [True, False]
     check_same(tmp_path / CELL, one_process)
 

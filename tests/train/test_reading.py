@@ -109,8 +109,8 @@ GOES_ON = "give the same command again to resume\n"
 def test_a_run_whose_processes_read_ahead_is_stopped_and_goes_on(commands, whole, tmp_path):
     run = tmp_path / CELL
     process = start_training(commands, tmp_path, "--read-workers", 1)
-    told = interrupt(process, signal.SIGTERM, lambda: len(snapshots(run)) >= 2)
-    assert told == (143, f"crnn-jax: terminated; {GOES_ON}")
+    report = interrupt(process, signal.SIGTERM, lambda: len(snapshots(run)) >= 2)
+    assert report == (143, f"crnn-jax: terminated; {GOES_ON}")
     process = start_training(commands, tmp_path, "--read-threads", 3, "--checkpoint-seconds", 60)
     code, _, err = finish(process)
     assert (code, err) == (0, "")
@@ -127,18 +127,18 @@ def test_processes_that_read_ahead_are_interrupted_at_any_time(commands, whole, 
         return len(psutil.Process(process.pid).children()) >= 2
 
     process = start_training(commands, tmp_path, *flags)
-    told = interrupt(process, signal.SIGINT, a_process_starts)
-    assert told == (130, f"crnn-jax: stopped; {GOES_ON}")
+    report = interrupt(process, signal.SIGINT, a_process_starts)
+    assert report == (130, f"crnn-jax: stopped; {GOES_ON}")
     process = start_training(commands, tmp_path, *flags)
-    told = interrupt(process, signal.SIGTERM, a_process_starts)
-    assert told == (143, f"crnn-jax: terminated; {GOES_ON}")
+    report = interrupt(process, signal.SIGTERM, a_process_starts)
+    assert report == (143, f"crnn-jax: terminated; {GOES_ON}")
     process = start_training(commands, tmp_path, *flags)
     before = max(snapshots(run), default=-1)
-    told = interrupt(process, signal.SIGINT, lambda: max(snapshots(run), default=-1) > before + 1)
-    assert told == (130, f"crnn-jax: stopped; {GOES_ON}")
+    report = interrupt(process, signal.SIGINT, lambda: max(snapshots(run), default=-1) > before + 1)
+    assert report == (130, f"crnn-jax: stopped; {GOES_ON}")
     process = start_training(commands, tmp_path, *flags)
     before = snapshots(run)[-1]
-    told = interrupt(process, signal.SIGKILL, lambda: snapshots(run)[-1] > before + 1)
+    report = interrupt(process, signal.SIGKILL, lambda: snapshots(run)[-1] > before + 1)
     process = start_training(commands, tmp_path, *flags)
     code, _, err = finish(process)
     assert (code, err) == (0, "")
@@ -182,9 +182,9 @@ def test_shards_are_damaged_under_a_run(small_set, whole, tmp_path):
         # Written because of the damage, and not for its own time.
         runtime = RuntimeConfig(read_workers=workers, checkpoint_seconds=60.0)
         study = dataclasses.replace(STUDY, runtime=runtime)
-        with pytest.raises(UserError) as told:
+        with pytest.raises(UserError) as raised:
             sweep(study, open_set(folder), out, on_event=log)
-        assert re.fullmatch(f"{shard}: cannot be read .*prepare the set again", str(told.value))
+        assert re.fullmatch(f"{shard}: cannot be read .*prepare the set again", str(raised.value))
         assert not (run / "failed.json").exists()
         shard.write_bytes(content)
         steps += len(log.steps)
