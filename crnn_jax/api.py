@@ -33,6 +33,7 @@ from crnn_jax.study.evaluation import Evaluation, TrainedNetwork, evaluate, load
 from crnn_jax.study.events import OnSweepEvent, ignore
 from crnn_jax.study.grid import list_cells
 from crnn_jax.study.schema import Cell, RunConfig, RunResult
+from crnn_jax.train.devices import use_cores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,6 +103,7 @@ class Run:
 
     def evaluate(self, split: str = "test", dataset: str | None = None) -> Evaluation:
         """Score the network on a split of a prepared set, by default the one it was trained on."""
+        use_cores()
         return evaluate(self._network, split, dataset)
 
     @functools.cached_property
@@ -109,6 +111,7 @@ class Run:
         """The network, replicated on all devices."""
         from crnn_jax.tagging.tagger import make_tagger
 
+        use_cores()
         return make_tagger(self._network)
 
 
@@ -246,6 +249,8 @@ def sweep(
 
         # This process only distributes cells: the GPUs are for the tasks.
         jax.config.update("jax_platforms", "cpu")
+    else:
+        use_cores(config.runtime.devices)
     is_first = _join_processes(cluster)
     cells = list_cells(config)
     if data is None:

@@ -282,7 +282,7 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RuntimeConfig:
-    """How a run is executed; no number in a result depends on it.
+    """How a run is executed; no number in a result depends on it, beyond rounding.
 
     Attributes
     ----------
@@ -292,6 +292,9 @@ class RuntimeConfig:
     read_workers
         Processes that read ahead instead, for very fast accelerators; 0: threads only. Evaluation
         always uses threads.
+    devices
+        Devices to compute on, of each process. If not given, all GPUs or TPUs, or one device for
+        each core of a CPU that the process may use, as many of them as divide the batch.
     checkpoint_seconds
         A snapshot is written when the last one is this old, in s: the most that a killed run
         loses. Writing one takes about 0.1 s.
@@ -299,10 +302,11 @@ class RuntimeConfig:
 
     read_threads: int = 2
     read_workers: int = 0
+    devices: int | None = None
     checkpoint_seconds: float = 30.0
 
     def __post_init__(self) -> None:
-        check_positive(self, "read_threads")
+        check_positive(self, "read_threads", "devices")
         check_positive(self, "read_workers", "checkpoint_seconds", or_zero=True)
 
 
@@ -362,6 +366,8 @@ class BenchmarkConfig:
         Length of a clip, in s.
     precision
         Dtype of the computation.
+    devices
+        Devices to compute on; if not given, as in training.
     rounds
         Turns per candidate.
     turn_seconds
@@ -376,12 +382,13 @@ class BenchmarkConfig:
     batch: int = 16
     clip_seconds: float = MelConfig.clip_seconds
     precision: Precision = "float32"
+    devices: int | None = None
     rounds: int = 5
     turn_seconds: float = 1.0
     against: Literal["torch"] | None = None
 
     def __post_init__(self) -> None:
-        check_positive(self, "batch", "clip_seconds", "rounds", "turn_seconds")
+        check_positive(self, "batch", "clip_seconds", "devices", "rounds", "turn_seconds")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,6 +21,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+import joblib
+
 from crnn_jax.config import BenchmarkConfig, MelConfig
 from crnn_jax.errors import UserError
 from crnn_jax.models import ARCHITECTURES
@@ -54,7 +56,7 @@ class Contestant:
         What its library can compute on.
     """
 
-    def __init__(self, candidate: Candidate):
+    def __init__(self, candidate: Candidate, environment: Mapping[str, str]):
         self._process = subprocess.Popen(
             # PyTorch warns at every start of the copy that SAME padding with four taps costs it.
             [
@@ -64,7 +66,7 @@ class Contestant:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+            env={**os.environ, **environment, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
         )
         self.devices = self._answer()
 
@@ -147,7 +149,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     -------
     dict
         ``arch``, ``target``, ``rule``, ``params``, ``batch``, ``precision``, ``frames``,
-        ``device``; ``compile_s`` (initial parameters and both steps, without cached compilations);
+        ``device``, ``device_count``; ``compile_s`` (initial parameters and both steps, without cached compilations);
         ``step_s`` and ``forward_s`` (median of a training step and of a prediction, in s) with
         ``_fastest`` and ``_slowest``; ``samples_per_s``, ``seconds_per_2500_samples``;
         ``input_wait_s`` (waiting for a batch, per step, while training from disk);
@@ -179,7 +181,10 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         "frames": frames,
         "padding": ARCHITECTURES[config.arch].padding.of(frames),
         "precision": config.precision,
+        "devices": config.devices,
     }
+    # Read when JAX starts, before it is asked to build anything.
+    environment = {} if config.devices is None else {"JAX_NUM_CPU_DEVICES": str(config.devices)}
     candidates: tuple[Candidate, ...] = ("jax",)
     if config.against == "torch":
         if importlib.util.find_spec("torch") is None:
@@ -187,11 +192,13 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
                 "not installed; pip install 'crnn_jax[bench]'", field="against", value="torch"
             )
         candidates = (*candidates, *TORCH)
-    with _contest(candidates) as contestants:
+    with _contest(candidates, environment) as contestants:
         devices = contestants["jax"].devices
         if config.against == "torch":
             has_gpu = contestants[TORCH[0]].devices["has_gpu"]
-            setup["device"] = twin_device(devices["platform"], devices["count"], has_gpu)
+            setup["device"] = twin_device(
+                devices["platform"], config.devices or devices["count"], has_gpu
+            )
         ready = {name: contestant.ask(setup) for name, contestant in contestants.items()}["jax"]
         times = {what: _times(contestants, what, config) for what in ("step", "forward")}
         # Memory first: the requests after it are not part of a step.
@@ -200,7 +207,8 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         input_wait = contestants["jax"].ask({"do": "input"})["input_wait_s"]
 
     step, forward = (Timing.of(times[what]["jax"]) for what in ("step", "forward"))
-    several = f"{devices['count']} × " if devices["count"] > 1 else ""
+    n_devices = ready["n_devices"]
+    several = f"{n_devices} × " if n_devices > 1 and devices["platform"] != "cpu" else ""
     report: dict[str, Any] = {
         "arch": config.arch,
         "target": config.target,
@@ -209,7 +217,8 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         "batch": config.batch,
         "precision": config.precision,
         "frames": frames,
-        "device": f"{several}{devices['kind']}, {os.cpu_count()} cores, {processor_model()}",
+        "device": f"{several}{devices['kind']}, {joblib.cpu_count()} cores, {processor_model()}",
+        "device_count": n_devices,
         "compile_s": ready["compile_s"],
         "step_s": step.median,
         "step_s_fastest": step.fastest,
@@ -264,12 +273,14 @@ def _faster(times: Mapping[Candidate, Sequence[float]]) -> Candidate:
 
 
 @contextlib.contextmanager
-def _contest(candidates: Sequence[Candidate]) -> Iterator[dict[Candidate, Contestant]]:
+def _contest(
+    candidates: Sequence[Candidate], environment: Mapping[str, str]
+) -> Iterator[dict[Candidate, Contestant]]:
     """Start the candidates' processes, and end them on exit."""
     contestants: dict[Candidate, Contestant] = {}
     try:
         for candidate in candidates:
-            contestants[candidate] = Contestant(candidate)
+            contestants[candidate] = Contestant(candidate, environment)
         yield contestants
     finally:
         for contestant in contestants.values():

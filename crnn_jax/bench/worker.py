@@ -40,22 +40,26 @@ class JaxNetwork:
         """Return what JAX computes on."""
         import jax
 
+        from crnn_jax.train.devices import use_cores
+
+        use_cores()
         device, count = jax.devices()[0], jax.device_count()
         return {"platform": device.platform, "kind": device.device_kind, "count": count}
 
     def __init__(self, setup: dict[str, Any]):
         from crnn_jax.config import ModelConfig, TrainConfig
         from crnn_jax.train import parallel
+        from crnn_jax.train.devices import batch_mesh
         from crnn_jax.train.loop import compile_steps
 
         self.config = TrainConfig(batch_size=setup["batch"])
         model = ModelConfig(setup["arch"], tuple(setup["widths"]), precision=setup["precision"])
-        self.mesh = parallel.batch_mesh()
-        parallel.check_batch_size(setup["batch"], self.mesh, "batch")
+        self.mesh = batch_mesh(setup["batch"], setup["devices"], field="batch")
         self.frames = setup["frames"]
         self.compiled, self.state = compile_steps(model, self.config, 0, self.frames, self.mesh)
         self.batch = parallel.put_batch(self.mesh, _random_batch(setup))
         self.ready = {
+            "n_devices": self.mesh.size,
             "compile_s": self.compiled.compile_s,
             "flops_per_sample": self.compiled.flops_per_sample,
         }

@@ -15,6 +15,7 @@ from crnn_jax.study.schema import RunConfig
 from crnn_jax.train import parallel
 from crnn_jax.train.checkpoints import load_variables
 from crnn_jax.train.compile import evaluation_step
+from crnn_jax.train.devices import batch_mesh
 from crnn_jax.train.metrics import score_tags
 from crnn_jax.train.predict import predict
 
@@ -116,7 +117,7 @@ def evaluate(network: TrainedNetwork, split: str, dataset: str | None) -> Evalua
             field="dataset",
             value=data.path,
         )
-    mesh = parallel.batch_mesh()
+    mesh = batch_mesh()
     train = config.train or TrainConfig()
     batch_size = -(-train.batch_size // mesh.size) * mesh.size
     logits, targets = predict(

@@ -1,7 +1,6 @@
 """Provenance of results: processor or accelerator, versions, commit."""
 
 import functools
-import os
 import platform
 import subprocess
 from importlib import metadata
@@ -43,8 +42,9 @@ def device_name(device: "jax.Device") -> str:
 @functools.cache
 def processor_name() -> str:
     """Return the name of the processor, and how many of its cores this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{processor_model()}, {cores} cores"
+    import joblib
+
+    return f"{processor_model()}, {joblib.cpu_count()} cores"
 
 
 def processor_model() -> str:

@@ -94,10 +94,11 @@ def run_cell(job: Job, on_event: Callable[[TrainEvent], None]) -> RunResult:
     from crnn_jax.data.batches import count_steps
     from crnn_jax.train import parallel
     from crnn_jax.train.checkpoints import OrbaxCheckpoints
+    from crnn_jax.train.devices import batch_mesh
 
     train, run = job.train, job.run
     # Checked before the folder is claimed, so that the corrected command can claim it.
-    parallel.check_batch_size(train.batch_size, parallel.batch_mesh())
+    batch_mesh(train.batch_size, job.runtime.devices)
     count_steps(job.data, train)
     writes = jax.process_index() == 0
     subscribers = [on_event]
@@ -171,7 +172,7 @@ def make_result(job: Job, fitted: Fitted) -> RunResult:
         # From XLA's plan of the step: a device's own count includes all previous cells.
         peak_memory_bytes=fitted.compiled.peak_memory_bytes,
         device=provenance.device_name(jax.local_devices()[0]),
-        device_count=jax.device_count(),
+        device_count=fitted.n_devices,
         versions=provenance.versions(),
         git_commit=provenance.git_commit(),
     )

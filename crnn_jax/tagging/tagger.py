@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import joblib
 import numpy as np
 from etils import epath
 from flax import linen as nn
@@ -31,6 +32,7 @@ from crnn_jax.models import build, matmul_precision
 from crnn_jax.study.evaluation import TrainedNetwork, load_network
 from crnn_jax.tagging.windows import Window, file_windows
 from crnn_jax.train import parallel
+from crnn_jax.train.devices import AXIS, batch_mesh
 
 # Windows per step and device. An accelerator needs several to be busy. On a CPU two steps run
 # concurrently, and one window each is faster than more.
@@ -124,7 +126,7 @@ def load_tagger(run: epath.Path) -> Tagger:
 
 def make_tagger(network: TrainedNetwork) -> Tagger:
     """Prepare a network for use, on all devices."""
-    mesh = parallel.batch_mesh()
+    mesh = batch_mesh()
     variables = parallel.put_replicated(mesh, network.variables)
     platform = mesh.devices.flat[0].platform
     return Tagger(
@@ -138,7 +140,7 @@ def make_tagger(network: TrainedNetwork) -> Tagger:
 
 def tagging_step(config: ModelConfig, mesh: Mesh) -> Any:
     """Return the jitted step: scores and features of a batch, on all devices of the mesh."""
-    model = build(config, parallel.AXIS)
+    model = build(config, AXIS)
 
     def step(
         variables: PyTree, log_mel: Float[Array, "batch mel frames"]
@@ -148,7 +150,7 @@ def tagging_step(config: ModelConfig, mesh: Mesh) -> Any:
         (features,) = sown["intermediates"]["features"]
         return nn.sigmoid(logits), features
 
-    batch = P(parallel.AXIS)
+    batch = P(AXIS)
     return parallel.split_over(mesh, step, in_specs=(P(), batch), out_specs=batch)
 
 
@@ -193,7 +195,7 @@ def tag_files(
     rows: list[list[_Row]] = [[] for _ in names]
     known: dict[int, TaggedFile | BadFile] = {}
     following = 0
-    for number, item in _scored(tagger, _read_ahead(readers, threads or os.cpu_count() or 1)):
+    for number, item in _scored(tagger, _read_ahead(readers, threads or joblib.cpu_count())):
         if isinstance(item, _Row):
             rows[number].append(item)
         elif isinstance(item, AudioError):

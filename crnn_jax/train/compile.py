@@ -17,6 +17,7 @@ from crnn_jax.data.batches import Batch
 from crnn_jax.errors import UserError
 from crnn_jax.models import build
 from crnn_jax.train import parallel
+from crnn_jax.train.devices import AXIS
 from crnn_jax.train.optimizer import make_optimizer
 from crnn_jax.train.state import TrainState, initial_state
 from crnn_jax.train.steps import eval_step, train_step
@@ -51,7 +52,7 @@ def compile_steps(
     """
     start = time.perf_counter()
     optimizer = make_optimizer(config)
-    model = build(model_config, parallel.AXIS)
+    model = build(model_config, AXIS)
     # Initialisation runs outside the mesh, where there is no axis to average over.
     state = parallel.put_replicated(
         mesh,
@@ -70,9 +71,9 @@ def compile_steps(
     train = parallel.split_over(
         mesh,
         lambda state, batch: train_step(
-            state, batch, model=model, optimizer=optimizer, axis_name=parallel.AXIS
+            state, batch, model=model, optimizer=optimizer, axis_name=AXIS
         ),
-        in_specs=(P(), P(parallel.AXIS)),
+        in_specs=(P(), P(AXIS)),
         out_specs=(P(), P()),
         donate_argnums=0,
     )
@@ -132,10 +133,10 @@ def flops_of_step(model_config: ModelConfig, config: TrainConfig, frames: int) -
 
 def evaluation_step(model_config: ModelConfig, mesh: Mesh) -> Any:
     """Jit `eval_step` on all devices of the mesh: (variables, log_mel) → logits."""
-    model = build(model_config, parallel.AXIS)
+    model = build(model_config, AXIS)
     return parallel.split_over(
         mesh,
         lambda variables, log_mel: eval_step(variables, log_mel, model=model),
-        in_specs=(P(), P(parallel.AXIS)),
-        out_specs=P(parallel.AXIS),
+        in_specs=(P(), P(AXIS)),
+        out_specs=P(AXIS),
     )

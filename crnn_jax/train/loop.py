@@ -21,6 +21,7 @@ from crnn_jax.signals import Terminated
 from crnn_jax.train import parallel
 from crnn_jax.train.clock import Clock
 from crnn_jax.train.compile import Compiled, compile_steps
+from crnn_jax.train.devices import batch_mesh
 from crnn_jax.train.events import EpochDone, OnTrainEvent, StepDone
 from crnn_jax.train.metrics import TagScores, score_tags
 from crnn_jax.train.predict import predict
@@ -58,6 +59,7 @@ class Fitted:
     variables: PyTree
     progress: Progress
     compiled: Compiled
+    n_devices: int
     valid: TagScores
     test: TagScores
 
@@ -106,8 +108,7 @@ def fit(
     Terminated
         If a stop was requested: the same call resumes from the snapshot.
     """
-    mesh = parallel.batch_mesh()
-    parallel.check_batch_size(config.batch_size, mesh)
+    mesh = batch_mesh(config.batch_size, runtime.devices)
     n_steps = count_steps(data, config)
     for split in data.n_examples:
         # A split that cannot be opened is an error now, not after the first epoch.
@@ -153,7 +154,7 @@ def fit(
     finally:
         reader.close()
     progress.seconds = run.clock.seconds()
-    return Fitted(run.best, progress, compiled, valid, test)
+    return Fitted(run.best, progress, compiled, mesh.size, valid, test)
 
 
 class _Run:

@@ -22,8 +22,8 @@ from jax.sharding import PartitionSpec as P
 
 from crnn_jax.config import ClusterConfig
 from crnn_jax.errors import UserError
+from crnn_jax.train.devices import AXIS
 
-AXIS = "batch"
 ZSTANDARD_MAGIC = b"\x28\xb5\x2f\xfd"
 # Longest wait for the other processes, in s: when they start, and when they end.
 START_S = 120
@@ -111,30 +111,8 @@ def join_processes(cluster: ClusterConfig) -> None:
         # All processes get here: they wait for each other, so that none dies when another ends.
         jax.distributed.shutdown()
         raise UserError(
-            f"the processes have {each} devices; give each the same number",
+            f"the processes have {each} devices; give each the same number, with --devices on CPUs",
             field="local_device_ids",
-        )
-
-
-def batch_mesh() -> Mesh:
-    """Return a mesh of all devices of all processes, along the batch.
-
-    Devices are ordered by process, so that a process reads a contiguous part of the batch.
-    """
-    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-    return Mesh(np.array(devices), (AXIS,))
-
-
-def check_batch_size(batch_size: int, mesh: Mesh, field: str = "batch_size") -> None:
-    """Raise a UserError if the batch size is not a multiple of the mesh's devices."""
-    devices = mesh.size
-    if batch_size % devices:
-        below, above = batch_size // devices * devices, -(-batch_size // devices) * devices
-        good = f"{below} or {above}" if below else f"{above}"
-        raise UserError(
-            f"not a multiple of {devices}, the number of devices; give {good}",
-            field=field,
-            value=batch_size,
         )
 
 

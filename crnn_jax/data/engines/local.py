@@ -3,9 +3,10 @@
 import concurrent.futures
 import concurrent.futures.process
 import multiprocessing
-import os
 import signal
 from collections.abc import Iterator, Sequence
+
+import joblib
 
 from crnn_jax.data.shards import Engine, ShardResult, ShardTask, make_shard
 from crnn_jax.errors import UserError
@@ -16,7 +17,7 @@ def local_engine(workers: int | None) -> Engine:
     """Make shards in `workers` processes on this machine; None: one per core."""
 
     def run(tasks: Sequence[ShardTask]) -> Iterator[ShardResult]:
-        n_workers = min(len(tasks), workers or len(os.sched_getaffinity(0)))
+        n_workers = min(len(tasks), workers or joblib.cpu_count())
         if n_workers == 1:
             yield from map(make_shard, tasks)
             return

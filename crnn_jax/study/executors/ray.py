@@ -48,9 +48,14 @@ def run_remotely(job: Job, folder: str, compiled: str | None) -> Outcome:
     compiled
         Folder of the cache of compiled steps, if there is one.
     """
+    import ray
+
+    from crnn_jax.train.devices import use_cores
     from crnn_jax.train.parallel import keep_compiled
 
     os.chdir(folder)
+    requested = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
+    use_cores(job.runtime.devices, cores=max(1, int(requested)))
     if compiled is not None:
         keep_compiled(compiled)
     deadline = time.monotonic() + LOCK_LEFT_S
