@@ -10,8 +10,6 @@ import sys
 import traceback
 import warnings
 
-import absl.logging
-
 from crnn_jax.cli.parse import parse
 from crnn_jax.config import ClusterConfig
 from crnn_jax.errors import DISK_ERRORS, ProcessLost, UserError
@@ -54,6 +52,8 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         command = parse(sys.argv[1:] or ["--help"])
+        import absl.logging
+
         # TFDS and Orbax log routine events as warnings and errors; what matters is raised.
         absl.logging.set_verbosity(absl.logging.FATAL)
         warnings.formatwarning = _warning_line  # type: ignore[assignment]

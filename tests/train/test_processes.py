@@ -75,8 +75,8 @@ def test_processes_with_different_numbers_of_devices(commands, tmp_path):
         code, _, err = finish(process)
         assert code == 2
         assert err == (
-            "crnn-jax: --local-device-ids: the processes have 1, 2 devices; give them equally "
-            "many\n"
+            "crnn-jax: --local-device-ids: the processes have 1, 2 devices; give each the same "
+            "number\n"
         )
 
 
