@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import jax
 import pytest
 from etils import epath
 from fsspec.implementations.local import LocalFileSystem
@@ -32,6 +33,8 @@ def caches(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     base = tmp_path_factory.getbasetemp()
     folder = (base if worker_id == "master" else base.parent) / "caches"
     parallel.keep_compiled(folder / "crnn_jax" / "compiled")
+    # The tests' own processes; the commands that they start use every core, as a user's do.
+    jax.config.update("jax_num_cpu_devices", 1)
     return folder
 
 

@@ -149,7 +149,8 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     -------
     dict
         ``arch``, ``target``, ``rule``, ``params``, ``batch``, ``precision``, ``frames``,
-        ``device``, ``device_count``; ``compile_s`` (initial parameters and both steps, without cached compilations);
+        ``device``, ``device_count``; ``compile_s`` (initial parameters and both steps, without
+        cached compilations);
         ``step_s`` and ``forward_s`` (median of a training step and of a prediction, in s) with
         ``_fastest`` and ``_slowest``; ``samples_per_s``, ``seconds_per_2500_samples``;
         ``input_wait_s`` (waiting for a batch, per step, while training from disk);

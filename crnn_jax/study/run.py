@@ -94,11 +94,12 @@ def run_cell(job: Job, on_event: Callable[[TrainEvent], None]) -> RunResult:
     from crnn_jax.data.batches import count_steps
     from crnn_jax.train import parallel
     from crnn_jax.train.checkpoints import OrbaxCheckpoints
-    from crnn_jax.train.devices import batch_mesh
+    from crnn_jax.train.devices import batch_mesh, check_precision
 
     train, run = job.train, job.run
     # Checked before the folder is claimed, so that the corrected command can claim it.
-    batch_mesh(train.batch_size, job.runtime.devices)
+    mesh = batch_mesh(train.batch_size, job.runtime.devices)
+    check_precision(job.config.model.precision, mesh)
     count_steps(job.data, train)
     writes = jax.process_index() == 0
     subscribers = [on_event]

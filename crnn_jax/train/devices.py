@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from crnn_jax.config import Precision
 from crnn_jax.errors import UserError
 
 # Name of the mesh's axis: a step sees the other devices only through it.
@@ -82,7 +83,9 @@ def batch_mesh(
     per_process = min(Counter(device.process_index for device in ordered).values())
     if devices is not None:
         if devices > per_process:
-            raise UserError(f"JAX has {per_process}; give at most that", field="devices", value=devices)
+            raise UserError(
+                f"JAX has {per_process}; give at most that", field="devices", value=devices
+            )
         per_process = devices
     elif batch_size is not None and ordered[0].platform == "cpu" and not _is_fixed():
         per_process = largest_divisor(batch_size // n_processes, per_process)
@@ -94,6 +97,20 @@ def batch_mesh(
     if batch_size is not None:
         check_batch_size(batch_size, len(chosen), field)
     return Mesh(np.array(chosen), (AXIS,))
+
+
+def check_precision(precision: Precision, mesh: Mesh) -> None:
+    """Raise a UserError if training in this precision is slower than in float32 on the mesh.
+
+    XLA's convolutions and matrix products on CPUs convert bfloat16 to float32 and back.
+    """
+    if precision == "bfloat16" and mesh.devices.flat[0].platform == "cpu":
+        raise UserError(
+            "on a CPU a step takes longer with it than with float32; leave it out, or train on a "
+            "GPU or TPU",
+            field="precision",
+            value=precision,
+        )
 
 
 def largest_divisor(number: int, limit: int) -> int:

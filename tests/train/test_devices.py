@@ -1,10 +1,19 @@
-"""Eight devices and one give the same training curve."""
+"""Eight devices and one give the same training curve; a CPU is as many devices as it has cores."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
 
 import jax
+import joblib
 import pytest
 from etils import epath
+from hypothesis import given
+from hypothesis import strategies as st
 
 from crnn_jax.study.evaluation import evaluate, load_network
+from crnn_jax.train.devices import largest_divisor
 from tests.commands import CELL, finish, history, numbers
 
 # Scores that are equal but for rounding may change places: one pair, of at least 8 of a tag, of at
@@ -17,11 +26,10 @@ EIGHT = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
 def test_eight_devices_train_as_one(commands, tmp_path):
     """Initial values, dropout masks and batch statistics included: all of them move the loss."""
     runs = []
-    for environment in ({}, EIGHT):
-        out = tmp_path / str(len(runs))
-        code, _, err = finish(
-            commands.start(out, "--checkpoint-seconds", 600, environment=environment)
-        )
+    for devices, environment in ((1, {}), (8, EIGHT)):
+        out = tmp_path / str(devices)
+        flags = ("--checkpoint-seconds", 600, "--devices", devices)
+        code, _, err = finish(commands.start(out, *flags, environment=environment))
         assert code == 0, err
         runs.append(out / CELL)
     one, eight = map(history, runs)
@@ -45,4 +53,88 @@ def test_a_batch_that_eight_devices_do_not_divide(commands, tmp_path):
         "crnn-jax: --batch-size 12: not a multiple of 8, the number of devices; give 8 or 16\n",
     )
     # The corrected command may have the folder.
+    assert not (tmp_path / CELL).exists()
+
+
+def one_core() -> None:
+    """Called in a new process: it may use one core of the machine."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
+COUNT = """
+import sys, jax
+from crnn_jax.train.devices import batch_mesh, use_cores
+use_cores(*eval(sys.argv[1]))
+print(batch_mesh(*eval(sys.argv[2])).size)
+"""
+
+
+def count_devices(
+    made: tuple[int | None, ...] = (),
+    used: tuple[int | None, ...] = (),
+    environment: Mapping[str, str] | None = None,
+    preexec_fn: Callable[[], None] | None = None,
+) -> str:
+    """Devices in the mesh of a new process, or the last line of its error."""
+    process = subprocess.run(
+        [sys.executable, "-c", COUNT, repr(made), repr(used)],
+        env={**os.environ, "JAX_PLATFORMS": "cpu", **(environment or {})},
+        preexec_fn=preexec_fn,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return (process.stdout or process.stderr).strip().splitlines()[-1]
+
+
+def test_a_cpu_is_as_many_devices_as_the_process_may_use_cores():
+    assert count_devices() == str(joblib.cpu_count())
+    assert count_devices(preexec_fn=one_core) == "1"
+    # A task of a cluster that has requested three.
+    assert count_devices(made=(None, 3)) == "3"
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "size"), [(12, "6"), (16, "4"), (7, "7"), (11, "1"), (1, "1")]
+)
+def test_as_many_of_them_are_used_as_divide_the_batch(batch_size, size):
+    assert count_devices(made=(7,), used=(batch_size,)) == size
+
+
+def test_the_number_of_devices_is_the_users(tmp_path):
+    assert count_devices(made=(3,), used=(12, 3)) == "3"
+    assert count_devices(made=(3,), used=(12, 2)) == "2"
+    assert count_devices(made=(3,), used=(10, 3)).endswith(
+        "batch_size 10: not a multiple of 3, the number of devices; give 9 or 12"
+    )
+    # What is set in the environment is kept.
+    assert count_devices(environment=EIGHT) == "8"
+    assert count_devices(made=(3,), environment=EIGHT) == "8"
+    assert count_devices(environment={"JAX_NUM_CPU_DEVICES": "5"}) == "5"
+    assert count_devices(made=(9,), used=(18, 9), environment=EIGHT).endswith(
+        "devices 9: JAX has 8; give at most that"
+    )
+
+
+@given(number=st.integers(1, 500), limit=st.integers(1, 300))
+def test_the_largest_divisor(number, limit):
+    found = largest_divisor(number, limit)
+    assert number % found == 0
+    assert 1 <= found <= limit
+    assert not any(number % n == 0 for n in range(found + 1, min(number, limit) + 1))
+
+
+def test_a_run_uses_every_core_and_says_so(commands, tmp_path):
+    code, _, err = finish(commands.start(tmp_path))
+    assert code == 0, err
+    assert numbers(tmp_path / CELL)["device_count"] == largest_divisor(8, joblib.cpu_count())
+
+
+def test_bfloat16_is_refused_where_it_is_slower(commands, tmp_path):
+    code, _, err = finish(commands.start(tmp_path, "--precision", "bfloat16"))
+    assert (code, err) == (
+        2,
+        "crnn-jax: --precision bfloat16: on a CPU a step takes longer with it than with float32; "
+        "leave it out, or train on a GPU or TPU\n",
+    )
     assert not (tmp_path / CELL).exists()

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 from crnn_jax.config import ModelConfig
 from crnn_jax.models import build
 from crnn_jax.train import parallel
+from crnn_jax.train.devices import AXIS
 from crnn_jax.train.state import initial_state
 from crnn_jax.train.steps import train_step
 
@@ -24,20 +25,18 @@ BATCH = {
     "log_mel": jax.ShapeDtypeStruct((16, 96, 1366), jnp.float16),
     "tags": jax.ShapeDtypeStruct((16, 50), jnp.uint8),
 }
-EIGHT_GPUS = AbstractMesh(
-    (8,), (parallel.AXIS,), abstract_device=AbstractDevice("NVIDIA H100", 132, "gpu")
-)
+EIGHT_GPUS = AbstractMesh((8,), (AXIS,), abstract_device=AbstractDevice("NVIDIA H100", 132, "gpu"))
 
 
 @functools.cache
 def traced(arch, precision, matmul_precision="float32"):
     config = ModelConfig(arch, WIDTHS[arch], precision=precision, matmul_precision=matmul_precision)
-    optimizer, model = optax.adam(1e-3), build(config, parallel.AXIS)
+    optimizer, model = optax.adam(1e-3), build(config, AXIS)
     state = jax.eval_shape(lambda: initial_state(build(config), optimizer, 0, 96, 1366))
     step = parallel.split_over(
         EIGHT_GPUS,
-        functools.partial(train_step, model=model, optimizer=optimizer, axis_name=parallel.AXIS),
-        in_specs=(P(), P(parallel.AXIS)),
+        functools.partial(train_step, model=model, optimizer=optimizer, axis_name=AXIS),
+        in_specs=(P(), P(AXIS)),
         out_specs=(P(), P()),
         donate_argnums=0,
     )

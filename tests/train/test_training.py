@@ -17,9 +17,9 @@ from crnn_jax.data.batches import training_batches
 from crnn_jax.errors import UserError
 from crnn_jax.models import build
 from crnn_jax.signals import Terminated
-from crnn_jax.train import parallel
 from crnn_jax.train.checkpoints import OrbaxCheckpoints
 from crnn_jax.train.compile import evaluation_step, flops_of_step
+from crnn_jax.train.devices import batch_mesh, check_batch_size
 from crnn_jax.train.events import EpochDone, StepDone
 from crnn_jax.train.loop import Diverged, Snapshot, fit
 from crnn_jax.train.metrics import score_tags
@@ -168,7 +168,7 @@ def test_the_best_epochs_parameters_are_kept_and_scored(network, small_set, fitt
     aucs = [entry.valid_auc for entry in result.progress.history]
     assert result.progress.best_epoch == 1 + int(np.argmax(aucs))
     assert result.valid.macro_auc == pytest.approx(max(aucs), abs=1e-12)
-    mesh = parallel.batch_mesh()
+    mesh = batch_mesh()
     evaluate = evaluation_step(network, mesh)
     logits, targets = predict(evaluate, result.variables, small_set, "test", CONFIG, mesh)
     # 18 examples in batches of 8: the last two are scored as well.
@@ -179,7 +179,7 @@ def test_the_best_epochs_parameters_are_kept_and_scored(network, small_set, fitt
 
 
 def test_prediction_does_not_depend_on_the_batch(network, small_set, fitted):
-    mesh = parallel.batch_mesh()
+    mesh = batch_mesh()
     evaluate = evaluation_step(network, mesh)
     whole, one_by_one = (
         predict(
@@ -235,13 +235,10 @@ def test_a_diverging_run_says_so_and_keeps_its_last_snapshot(network, small_set,
 
 
 def test_a_batch_that_the_devices_do_not_divide():
-    class EightDevices:
-        size = 8
-
     with pytest.raises(UserError, match="batch_size 30: not a multiple of 8.*24 or 32"):
-        parallel.check_batch_size(30, EightDevices())
+        check_batch_size(30, 8)
     with pytest.raises(UserError, match="batch_size 3: not a multiple of 8.*give 8"):
-        parallel.check_batch_size(3, EightDevices())
+        check_batch_size(3, 8)
 
 
 def test_operations_are_counted_alike_where_a_device_does_not_count(network, small_set, fitted):
