@@ -166,8 +166,10 @@ def test_unreachable_target_names_the_nearest_count(arch, target):
     message = str(error.value)
     assert "\n" not in message
     assert f"target {target}" in message
-    nearest = int(message.rsplit("has ", 1)[1].split()[0])
+    nearest = int(message.rsplit("give ", 1)[1].split(",")[0])
     assert nearest >= smallest
+    # The advice is good.
+    assert solve(arch, "uniform", nearest).params == nearest
 
 
 @pytest.mark.parametrize("arch", ARCHS)
