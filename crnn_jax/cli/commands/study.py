@@ -169,10 +169,7 @@ class Sweep(SweepConfig):
 
 def _run_sweep(study: SweepConfig, out: str, cluster: ClusterConfig, *, figures: bool) -> int:
     """Prepare, train, tabulate and draw; return the exit code."""
-    import jax
-
     from crnn_jax import api
-    from crnn_jax.study.events import ignore
 
     keep_compiled()
     with sigterm_raises(), contextlib.ExitStack() as shown:
@@ -182,9 +179,7 @@ def _run_sweep(study: SweepConfig, out: str, cluster: ClusterConfig, *, figures:
         def on_event(event: "SweepEvent") -> None:
             nonlocal show
             if show is None:
-                # The processes have joined by now; the first one reports for all.
-                is_first = jax.process_index() == 0
-                show = shown.enter_context(show_sweep()) if is_first else ignore
+                show = shown.enter_context(show_sweep())
             show(event)
 
         summary = api.sweep(study, out, cluster=cluster, on_event=on_event, on_prepare=prepared)
