@@ -235,7 +235,8 @@ def sweep(
     cluster
         Where the cells are trained.
     on_event
-        Called with each `crnn_jax.study.events.SweepEvent`.
+        Called with each `crnn_jax.study.events.SweepEvent`, in the first of several processes that
+        train each cell together: it reports for all.
     on_prepare
         Called with the numbers of tracks prepared so far and in total.
 
@@ -271,7 +272,12 @@ def sweep(
         execute = on_ray(cluster)
     folder = epath.Path(out)
     failed = study_sweep.sweep(
-        config, data, folder, on_event=on_event, execute=execute, writes_tables=is_first
+        config,
+        data,
+        folder,
+        on_event=on_event if is_first else ignore,
+        execute=execute,
+        writes_tables=is_first,
     )
     return SweepSummary(folder, tuple(cells), tuple(failed), is_first)
 

@@ -456,6 +456,14 @@ def test_a_full_disk_while_preparing(tmp_path):
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+def test_the_preparation_is_reported_before_the_training(command):
+    data = ("--n-examples", 75, "--mel.clip-seconds", 4, "--workers", 1)
+    cell = ("--arch", "conv1d", "--target", 4000, "--epochs", 1, "--batch-size", 8)
+    code, out, err = command("train", "--out", "runs", *cell, *data)
+    assert code == 0, err
+    assert "75/75" in out[out.index("Preparing synthetic") : out.index("[1/1]")]
+
+
 def test_the_console_script_answers_for_help():
     script = Path(sys.executable).parent / "crnn-jax"
     answer = subprocess.run([script, "--help"], capture_output=True, text=True, check=True)

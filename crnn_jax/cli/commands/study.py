@@ -169,25 +169,26 @@ class Sweep(SweepConfig):
 
 def _run_sweep(study: SweepConfig, out: str, cluster: ClusterConfig, *, figures: bool) -> int:
     """Prepare, train, tabulate and draw; return the exit code."""
-    import jax
-
     from crnn_jax import api
-    from crnn_jax.study.events import ignore
 
     keep_compiled()
-    with sigterm_raises(), contextlib.ExitStack() as shown:
-        prepared = shown.enter_context(show_preparation(study.data.dataset))
+    with (
+        sigterm_raises(),
+        contextlib.ExitStack() as preparation,
+        contextlib.ExitStack() as training,
+    ):
+        on_prepare = preparation.enter_context(show_preparation(study.data.dataset))
         show = None
 
         def on_event(event: "SweepEvent") -> None:
             nonlocal show
             if show is None:
-                # The processes have joined by now; the first one reports for all.
-                is_first = jax.process_index() == 0
-                show = shown.enter_context(show_sweep()) if is_first else ignore
+                # One display at a time: the first event comes when the data are prepared.
+                preparation.close()
+                show = training.enter_context(show_sweep())
             show(event)
 
-        summary = api.sweep(study, out, cluster=cluster, on_event=on_event, on_prepare=prepared)
+        summary = api.sweep(study, out, cluster=cluster, on_event=on_event, on_prepare=on_prepare)
     if summary.is_first and figures and any(summary.out.glob("*/result.json")):
         from crnn_jax.figures.draw import draw
 
