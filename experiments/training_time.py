@@ -98,6 +98,7 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
                 "color": look.colour,
                 "marker": look.marker,
                 "linestyle": line_styles[batch],
+                "label": f"{look.name}, batch {batch}",
             }
             times = [1e3 * float(row["step_s"]) / batch for row in cells]
             panels[0].plot(params, times, **line)
