@@ -20,6 +20,7 @@ else:
 Rule = Literal["uniform", "sqrt"]
 Precision = Literal["float32", "bfloat16"]
 MatmulPrecision = Literal["float32", "tensorfloat32", "bfloat16"]
+Resident = Literal["auto", "yes", "no"]
 JamendoSubset = Literal["top50tags", "genre", "instrument", "mood"]
 
 # Choi et al. (2017), section 3: the five sizes that are compared.
@@ -286,28 +287,43 @@ class RuntimeConfig:
 
     Attributes
     ----------
+    resident
+        Whether the set is kept in memory: on every GPU or TPU if it fills at most half of what is
+        free there, otherwise on the host if it fills at most a quarter of what is available; ``yes``
+        fills all that is available on the host, if it must, and ``no`` reads every batch from the
+        disk.
     read_threads
-        Threads that read and decode records ahead of the training step. A second one doubles
-        the rate, to about 1,700 clips of 29 s per second; beyond that the GIL is the limit.
+        Threads that read batches ahead of the training step.
     read_workers
-        Processes that read ahead instead, for very fast accelerators; 0: threads only. Evaluation
-        always uses threads.
+        Processes that read ahead instead, from the disk, for very fast accelerators; 0: threads
+        only. Evaluation always uses threads.
     devices
         Devices to compute on, of each process. If not given, all GPUs or TPUs, or one device for
         each core of a CPU that the process may use, as many of them as divide the batch.
+    steps_per_dispatch
+        Training steps that one program takes before Python sees their losses. If not given, on a
+        GPU or TPU as many as take about 25 ms, on a CPU one.
     checkpoint_seconds
         A snapshot is written when the last one is this old, in s: the most that a killed run
         loses. Writing one takes about 0.1 s.
     """
 
+    resident: Resident = "auto"
     read_threads: int = 2
     read_workers: int = 0
     devices: int | None = None
+    steps_per_dispatch: int | None = None
     checkpoint_seconds: float = 30.0
 
     def __post_init__(self) -> None:
-        check_positive(self, "read_threads", "devices")
+        check_positive(self, "read_threads", "devices", "steps_per_dispatch")
         check_positive(self, "read_workers", "checkpoint_seconds", or_zero=True)
+        if self.resident == "yes" and self.read_workers:
+            raise UserError(
+                "read from the disk, and resident yes keeps the set in memory; leave one of them out",
+                field="read_workers",
+                value=self.read_workers,
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,13 +7,13 @@ rows of any batch.
 
 import contextlib
 import signal
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, TypedDict
 
 import grain
 import numpy as np
 from absl import flags
-from jaxtyping import Float16, UInt8
+from jaxtyping import Float16, Int, UInt8
 
 from crnn_jax.config import SHORTEST_FRAMES, MelConfig, RuntimeConfig, TrainConfig
 from crnn_jax.data.prepared import PreparedSet
@@ -26,6 +26,10 @@ class Batch(TypedDict):
 
     log_mel: Float16[np.ndarray, "batch mel frames"]
     tags: UInt8[np.ndarray, "batch tags"]
+
+
+# Turns the places of clips into what a step is given, or what it is made from.
+ReadBatch = Callable[[Int[np.ndarray, "rows"]], Any]
 
 
 def count_frames(mel: MelConfig, clip_seconds: float | None) -> int:
@@ -56,16 +60,59 @@ def count_frames(mel: MelConfig, clip_seconds: float | None) -> int:
     return frames
 
 
-class CropAndStrip(grain.transforms.Map):
-    """Crop an example to its centre frames, and drop the fields that a step does not need."""
+class ReadClips:
+    """Read clips by their places in a split into one batch.
 
-    def __init__(self, frames: int):
-        self.frames = frames
+    Parameters
+    ----------
+    source
+        The split.
+    frames
+        Length of the central part that is read of each clip.
+    """
 
-    def map(self, element: dict[str, Any]) -> dict[str, Any]:
-        start = (element["log_mel"].shape[1] - self.frames) // 2
-        log_mel = element["log_mel"][:, start : start + self.frames]
-        return {"log_mel": log_mel, "tags": element["tags"]}
+    def __init__(self, source: Sequence[dict[str, Any]], frames: int):
+        self.source, self.frames = source, frames
+
+    def __call__(self, places: Int[np.ndarray, "rows"]) -> Batch:
+        """Read a batch; the copy into it is the only one."""
+        log_mel: np.ndarray | None = None
+        tags = []
+        for row, place in enumerate(places):
+            example = self.source[place]
+            stored = example["log_mel"]
+            if log_mel is None:
+                log_mel = np.empty((len(places), len(stored), self.frames), stored.dtype)
+            start = (stored.shape[1] - self.frames) // 2
+            log_mel[row] = stored[:, start : start + self.frames]
+            tags.append(example["tags"])
+        assert log_mel is not None, "a batch has at least one clip"
+        return Batch(log_mel=log_mel, tags=np.stack(tags))
+
+
+class ResidentClips:
+    """Clips that are in memory, and are copied into a batch by their places.
+
+    Parameters
+    ----------
+    clips
+        All clips, as one batch.
+    """
+
+    def __init__(self, clips: Batch):
+        self.clips = clips
+
+    def __call__(self, places: Int[np.ndarray, "rows"]) -> Batch:
+        """Copy a batch."""
+        return Batch(log_mel=self.clips["log_mel"][places], tags=self.clips["tags"][places])
+
+
+def count_examples(data: PreparedSet, split: str, config: TrainConfig) -> int:
+    """Count the clips of a split that are used: ``max_examples`` limits the training split."""
+    there = data.n_examples[split]
+    if split != "train" or config.max_examples is None:
+        return there
+    return min(config.max_examples, there)
 
 
 def count_steps(data: PreparedSet, config: TrainConfig) -> int:
@@ -76,7 +123,7 @@ def count_steps(data: PreparedSet, config: TrainConfig) -> int:
     UserError
         If the split does not fill one batch.
     """
-    n_examples = _training_examples(data, config)
+    n_examples = count_examples(data, "train", config)
     if n_examples < config.batch_size:
         raise UserError(
             f"the training split of {data.path} has {n_examples} examples; give at most that",
@@ -86,9 +133,21 @@ def count_steps(data: PreparedSet, config: TrainConfig) -> int:
     return n_examples // config.batch_size
 
 
-def _training_examples(data: PreparedSet, config: TrainConfig) -> int:
-    there = data.n_examples["train"]
-    return there if config.max_examples is None else min(config.max_examples, there)
+def clips_on_disk(data: PreparedSet, split: str, config: TrainConfig) -> ReadClips:
+    """Return what reads a split's clips from the disk."""
+    return ReadClips(data.source(split), count_frames(data.mel, config.clip_seconds))
+
+
+def load_clips(data: PreparedSet, split: str, config: TrainConfig) -> ResidentClips:
+    """Read the used clips of a split into memory, once for as long as the set is referenced."""
+    n_examples = count_examples(data, split, config)
+    frames = count_frames(data.mel, config.clip_seconds)
+
+    def load() -> ResidentClips:
+        read = clips_on_disk(data, split, config)
+        return ResidentClips(read(np.arange(n_examples)))
+
+    return data.keep((load_clips, split, n_examples, frames), load)
 
 
 def training_batches(
@@ -96,30 +155,31 @@ def training_batches(
     config: TrainConfig,
     seed: int,
     *,
+    read: ReadBatch | None = None,
     first: int = 0,
     runtime: RuntimeConfig = RuntimeConfig(),
     process: int = 0,
     n_processes: int = 1,
-) -> Generator[Batch, None, None]:
+) -> Generator[Any, None, None]:
     """Yield batches of the shuffled training split indefinitely, starting with number `first`.
 
     Every epoch has its own order, determined by the seed; the examples that do not fill the last
     batch of an epoch are left out of that epoch. With several processes, each gets its own rows of
     every batch: together they see what one process would.
 
-    Close the generator after use: threads or processes read ahead.
+    `read` turns the places of a batch's clips into what is yielded; None: into a `Batch` from the
+    disk. Close the generator after use: threads or processes read ahead.
     """
     rows = config.batch_size // n_processes
     batches = (
-        grain.MapDataset.source(data.source("train"))
-        .slice(slice(_training_examples(data, config)))
+        grain.MapDataset.source(range(count_examples(data, "train", config)))
         .seed(seed)
         .shuffle()
-        .map(CropAndStrip(count_frames(data.mel, config.clip_seconds)))
         .batch(rows, drop_remainder=True)
         .slice(slice(process, count_steps(data, config) * n_processes, n_processes))
         .repeat()
         .slice(slice(first, None))
+        .map(read or clips_on_disk(data, "train", config))
     )
     return _read_ahead(batches, runtime.read_threads, runtime.read_workers)
 
@@ -129,28 +189,31 @@ def evaluation_batches(
     split: str,
     config: TrainConfig,
     *,
+    batch_size: int | None = None,
+    read: ReadBatch | None = None,
     runtime: RuntimeConfig = RuntimeConfig(),
     process: int = 0,
     n_processes: int = 1,
-) -> Generator[Batch, None, None]:
+) -> Generator[Any, None, None]:
     """Yield the batches of one pass over a split in its stored order; the last may be short.
 
     With several processes, each gets its own rows of every batch. Only threads read ahead: a pass
-    is too short to be worth starting processes. Close the generator after use.
+    is too short to be worth starting processes. `batch_size` is the training's if it is None, and
+    `read` is as in `training_batches`. Close the generator after use.
     """
-    rows = config.batch_size // n_processes
+    batch_size = batch_size or config.batch_size
     batches = (
-        grain.MapDataset.source(data.source(split))
-        .map(CropAndStrip(count_frames(data.mel, config.clip_seconds)))
-        .batch(rows)
+        grain.MapDataset.source(range(data.n_examples[split]))
+        .batch(batch_size // n_processes)
         .slice(slice(process, None, n_processes))
+        .map(read or clips_on_disk(data, split, config))
     )
     return _read_ahead(batches, runtime.read_threads, workers=0)
 
 
 def _read_ahead(
     batches: grain.MapDataset, threads: int, workers: int
-) -> Generator[Batch, None, None]:
+) -> Generator[Any, None, None]:
     """Yield elements in order, read by threads of this process or of `workers` others."""
     # Grain's default reads 500 elements ahead: here these are batches, and gigabytes.
     ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)

@@ -3,23 +3,20 @@
 `prepare` makes a set if it does not exist yet; `open_set` opens a prepared one.
 """
 
-import bisect
 import collections
 import csv
 import dataclasses
-import errno
 import functools
 import io
-import itertools
 import os
-import re
 import resource
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from etils import epath
 
 from crnn_jax.config import DataConfig, MelConfig
+from crnn_jax.data.records import Records
 from crnn_jax.errors import UserError
 from crnn_jax.registry import Registry
 from crnn_jax.user_text import csv_field
@@ -28,6 +25,8 @@ if TYPE_CHECKING:
     from crnn_jax.data.builder import RecordsBuilder
     from crnn_jax.data.shards import Engine
 
+T = TypeVar("T")
+
 BUILDERS: "Registry[type[RecordsBuilder]]" = Registry(
     "data set", field="dataset", package="data.sets", attribute="BUILDER"
 )
@@ -35,54 +34,6 @@ BUILDERS: "Registry[type[RecordsBuilder]]" = Registry(
 # Files that a process may have open in addition to the shards: libraries, pipes, a snapshot that is
 # being written.
 OTHER_FILES = 256
-
-
-class Records(Sequence[dict[str, Any]]):
-    """Random access to the examples of a split.
-
-    A shard's file is opened when the first of its examples is read, and stays open as long as this
-    object exists. A copy in another process starts with no file open.
-
-    Parameters
-    ----------
-    examples
-        TFDS's data source of the split.
-    shards
-        Files of the shards, in the order of the examples.
-    shard_lengths
-        Number of examples in each shard.
-    """
-
-    def __init__(
-        self,
-        examples: Sequence[dict[str, Any]],
-        shards: Sequence[str],
-        shard_lengths: Sequence[int],
-    ):
-        self._examples = examples
-        self.shards = tuple(shards)
-        self._ends = tuple(itertools.accumulate(shard_lengths))
-
-    def __len__(self) -> int:
-        return len(self._examples)
-
-    def __getitem__(self, place: int) -> dict[str, Any]:  # type: ignore[override]
-        place = range(len(self))[place]
-        try:
-            return self._examples[place]
-        # ArrayRecord's errors for a file that it cannot open or read, and TFDS's for a record of
-        # another form; records behind the end of a truncated file are read as empty.
-        except (RuntimeError, ValueError, KeyError) as error:
-            shard = self.shards[bisect.bisect_right(self._ends, place)]
-            (words, *_) = re.split("[;\n]", str(error), maxsplit=1)
-            if os.strerror(errno.EMFILE) in words:
-                raise UserError(
-                    f"{shard}: too many open files; allow more (`ulimit -n`)"
-                ) from error
-            raise UserError(
-                f"{shard}: cannot be read ({words}); restore it, or delete its folder and prepare "
-                f"the set again"
-            ) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,9 +90,19 @@ class PreparedSet:
     def _sources(self) -> dict[str, Records]:
         return {}
 
+    def keep(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what the first call with this key made, as long as this set is referenced."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
+
+    @functools.cached_property
+    def _kept(self) -> dict[Hashable, Any]:
+        return {}
+
     def __getstate__(self) -> dict[str, Any]:
-        # Another process opens its own sources.
-        return {name: value for name, value in vars(self).items() if name != "_sources"}
+        # Another process opens its own sources, and reads its own clips.
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def _open(self, split: str) -> Records:
         import tensorflow_datasets as tfds
@@ -156,10 +117,13 @@ class PreparedSet:
         shards = builder.info.splits[split].file_instructions
         n_shards = len(shards) + sum(len(source.shards) for source in self._sources.values())
         _allow_open_files(n_shards, self.path)
+        as_bytes = tfds.core.decode.DeserializeMethod.RAW_BYTES
         return Records(
-            builder.as_data_source(split),
+            builder.as_data_source(split, deserialize_method=as_bytes),
             [os.fspath(shard.filename) for shard in shards],
             [shard.examples_in_shard for shard in shards],
+            (self.mel.n_mels, self.mel.frames),
+            len(self.tag_names),
         )
 
     def rejected_by_reason(self) -> dict[str, int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from etils import epath
 from jaxtyping import PyTree
 
-from crnn_jax.config import TrainConfig
+from crnn_jax.config import RuntimeConfig, TrainConfig
 from crnn_jax.data.prepared import open_set
 from crnn_jax.errors import UserError
 from crnn_jax.locks import on_disk
@@ -16,6 +16,7 @@ from crnn_jax.train import parallel
 from crnn_jax.train.checkpoints import load_variables
 from crnn_jax.train.compile import evaluation_step
 from crnn_jax.train.devices import batch_mesh
+from crnn_jax.train.feed import Feed
 from crnn_jax.train.metrics import score_tags
 from crnn_jax.train.predict import predict
 
@@ -123,10 +124,14 @@ def evaluate(network: TrainedNetwork, split: str, dataset: str | None) -> Evalua
     logits, targets = predict(
         evaluation_step(config.model, mesh),
         parallel.put_replicated(mesh, network.variables),
-        data,
+        # Clips that are read once are not kept.
+        Feed(
+            data,
+            dataclasses.replace(train, batch_size=batch_size),
+            mesh,
+            RuntimeConfig(resident="no"),
+        ),
         split,
-        dataclasses.replace(train, batch_size=batch_size),
-        mesh,
     )
     scores = score_tags(targets, logits)
     positives = targets.sum(axis=0)

@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Array
 
 from crnn_jax.config import ModelConfig, TrainConfig
 from crnn_jax.data.batches import Batch
@@ -18,9 +19,10 @@ from crnn_jax.errors import UserError
 from crnn_jax.models import build
 from crnn_jax.train import parallel
 from crnn_jax.train.devices import AXIS
+from crnn_jax.train.feed import evaluation_batch_size
 from crnn_jax.train.optimizer import make_optimizer
 from crnn_jax.train.state import TrainState, initial_state
-from crnn_jax.train.steps import eval_step, train_step
+from crnn_jax.train.steps import eval_step, train_step, train_steps
 
 # Operations are counted as lowered for these platforms: what minimal filtering saves on a CPU still
 # counts as work done, and XLA counts a loop's body only once.
@@ -29,9 +31,27 @@ PLAIN = ("tpu",)
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """The two steps, compiled for one batch shape, and what they cost."""
+    """The steps, compiled for one batch shape, and what they cost.
+
+    Attributes
+    ----------
+    train
+        (state, batch) → (state, metrics); donates the memory of its state.
+    train_several
+        Compiles as many steps into one program, in s: (state, batches along a new first axis) →
+        (state, metrics of each step).
+    evaluate
+        (variables, log_mel) → logits.
+    compile_s
+        Wall time of compiling `train` and `evaluate`, in s.
+    flops_per_sample
+        Floating-point operations of a training step, per clip.
+    peak_memory_bytes
+        Memory of a training step on one device, in XLA's plan.
+    """
 
     train: Callable
+    train_several: Callable[[int], Callable]
     evaluate: Callable
     compile_s: float
     flops_per_sample: float
@@ -46,7 +66,7 @@ def compile_steps(
     Returns
     -------
     Compiled
-        ``train(state, batch)`` donates the memory of its state.
+        The steps.
     TrainState
         The state before the first step, on the mesh.
     """
@@ -68,19 +88,26 @@ def compile_steps(
             tags=np.zeros((rows, model_config.n_tags), np.uint8),
         ),
     )
-    train = parallel.split_over(
-        mesh,
-        lambda state, batch: train_step(
-            state, batch, model=model, optimizer=optimizer, axis_name=AXIS
-        ),
-        in_specs=(P(), P(AXIS)),
-        out_specs=(P(), P()),
-        donate_argnums=0,
+    options = {"model": model, "optimizer": optimizer, "axis_name": AXIS}
+    train, several = (
+        parallel.split_over(
+            mesh,
+            functools.partial(step, **options),
+            in_specs=(P(), spec),
+            out_specs=(P(), P()),
+            donate_argnums=0,
+        )
+        for step, spec in ((train_step, P(AXIS)), (train_steps, P(None, AXIS)))
     )
     evaluate = evaluation_step(model_config, mesh)
+    evaluated = jax.ShapeDtypeStruct(
+        (evaluation_batch_size(config, mesh), *batch["log_mel"].shape[1:]),
+        np.float16,
+        sharding=batch["log_mel"].sharding,
+    )
     traced = train.trace(state, batch)
     compiled_train = traced.lower().compile()
-    compiled_evaluate = evaluate.lower(state.variables, batch["log_mel"]).compile()
+    compiled_evaluate = evaluate.lower(state.variables, evaluated).compile()
     counted = traced.lower(lowering_platforms=PLAIN).cost_analysis()
     # The plugins for GPUs and TPUs do not count operations.
     flops = (
@@ -97,8 +124,29 @@ def compile_steps(
     )
     jax.block_until_ready(state)
     compile_s = time.perf_counter() - start
-    compiled = Compiled(compiled_train, compiled_evaluate, compile_s, flops, peak_memory)
-    return compiled, state
+
+    state_shapes = jax.tree.map(_shape, state)
+
+    @functools.cache
+    def train_several(n_steps: int) -> Callable:
+        sharding = NamedSharding(mesh, P(None, AXIS))
+        batches = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((n_steps, *x.shape), x.dtype, sharding=sharding), batch
+        )
+        return several.lower(state_shapes, batches).compile()
+
+    return Compiled(
+        train=compiled_train,
+        train_several=train_several,
+        evaluate=compiled_evaluate,
+        compile_s=compile_s,
+        flops_per_sample=flops,
+        peak_memory_bytes=peak_memory,
+    ), state
+
+
+def _shape(array: Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
 
 
 def flops_of_step(model_config: ModelConfig, config: TrainConfig, frames: int) -> float:

@@ -99,12 +99,17 @@ def batch_mesh(
     return Mesh(np.array(chosen), (AXIS,))
 
 
+def is_cpu(mesh: Mesh) -> bool:
+    """Return whether a mesh divides CPUs, whose memory is the host's."""
+    return bool(mesh.devices.flat[0].platform == "cpu")
+
+
 def check_precision(precision: Precision, mesh: Mesh) -> None:
     """Raise a UserError if training in this precision is slower than in float32 on the mesh.
 
     XLA's convolutions and matrix products on CPUs convert bfloat16 to float32 and back.
     """
-    if precision == "bfloat16" and mesh.devices.flat[0].platform == "cpu":
+    if precision == "bfloat16" and is_cpu(mesh):
         raise UserError(
             "on a CPU a step takes longer with it than with float32; leave it out, or train on a "
             "GPU or TPU",

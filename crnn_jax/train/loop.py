@@ -1,29 +1,29 @@
 """The training loop: steps, evaluations and snapshots until epochs, patience or time run out."""
 
 import dataclasses
-import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
 from crnn_jax.config import ModelConfig, RuntimeConfig, TrainConfig
-from crnn_jax.data.batches import Batch, count_frames, count_steps, training_batches
+from crnn_jax.data.batches import count_frames, count_steps
 from crnn_jax.data.prepared import PreparedSet
 from crnn_jax.errors import UserError
 from crnn_jax.signals import Terminated
 from crnn_jax.train import parallel
 from crnn_jax.train.clock import Clock
 from crnn_jax.train.compile import Compiled, compile_steps
-from crnn_jax.train.devices import batch_mesh
+from crnn_jax.train.devices import batch_mesh, is_cpu
 from crnn_jax.train.events import EpochDone, OnTrainEvent, StepDone
+from crnn_jax.train.feed import Feed, TrainingFeed
 from crnn_jax.train.metrics import TagScores, score_tags
+from crnn_jax.train.pace import Pace
 from crnn_jax.train.predict import predict
 from crnn_jax.train.progress import EndedBy, EpochRecord, Progress
 from crnn_jax.train.state import TrainState
@@ -113,25 +113,18 @@ def fit(
     for split in data.n_examples:
         # A split that cannot be opened is an error now, not after the first epoch.
         data.source(split)
+    feed = Feed(data, config, mesh, runtime)
     compiled, state = compile_steps(
         model_config, config, seed, count_frames(data.mel, config.clip_seconds), mesh
     )
-    run = _Run(compiled, config, runtime, data, mesh, checkpoints, on_event, stop_requested, state)
+    run = _Run(compiled, config, runtime, feed, checkpoints, on_event, stop_requested, state)
     run.restore()
     progress = run.progress
-    reader = training_batches(
-        data,
-        config,
-        seed,
-        first=progress.step,
-        runtime=runtime,
-        process=jax.process_index(),
-        n_processes=jax.process_count(),
-    )
+    batches = run.feed.training(seed, first=progress.step)
     try:
         if progress.ended_by is None:
             # Processes that read ahead take seconds to start, which are not training time.
-            batches = itertools.chain([next(reader)], reader)
+            batches.start()
         run.clock = Clock(progress.seconds)
         while progress.ended_by is None:
             run.train_epoch(batches, n_steps)
@@ -152,7 +145,7 @@ def fit(
             run.save()
         raise
     finally:
-        reader.close()
+        batches.close()
     progress.seconds = run.clock.seconds()
     return Fitted(run.best, progress, compiled, mesh.size, valid, test)
 
@@ -165,22 +158,24 @@ class _Run:
         compiled: Compiled,
         config: TrainConfig,
         runtime: RuntimeConfig,
-        data: PreparedSet,
-        mesh: Mesh,
+        feed: Feed,
         checkpoints: Checkpoints,
         on_event: OnTrainEvent,
         stop_requested: Callable[[], bool],
         state: TrainState,
     ):
         self.compiled, self.config, self.runtime = compiled, config, runtime
-        self.data, self.mesh, self.checkpoints = data, mesh, checkpoints
+        self.feed, self.checkpoints = feed, checkpoints
         self.on_event, self.stop_requested = on_event, stop_requested
         self.state = state
         # A copy: a step donates the memory of the state before it.
         self.best = jax.tree.map(jnp.copy, state.variables)
         self.progress = Progress()
         self.clock = Clock()
-        # Metrics of the step in progress, if there is one.
+        # XLA's products on CPUs are slower inside a loop, and a step there takes long.
+        self._pace = Pace(runtime.steps_per_dispatch or (1 if is_cpu(feed.mesh) else None))
+        self._dispatches = 0
+        # Metrics of the steps in progress, if there are any.
         self._pending: dict[str, Array] | None = None
         self._steps_per_epoch = 0
         self._last_save = time.perf_counter()
@@ -194,24 +189,28 @@ class _Run:
             if self.progress.history:
                 self.on_event(EpochDone(self.progress.history))
 
-    def train_epoch(self, batches: Iterator[Batch], n_steps: int) -> None:
+    def train_epoch(self, batches: TrainingFeed, n_steps: int) -> None:
         """Train to the end of the epoch, or until time is up."""
         progress, self._steps_per_epoch = self.progress, n_steps
         _, _, time_is_up = self.ask()
         while progress.steps_in_epoch < n_steps and not time_is_up:
-            before = self.clock.seconds()
-            batch = parallel.put_batch(self.mesh, next(batches))
-            # While the previous step is in progress, reading does not delay the devices.
+            count = self._pace.next_steps(n_steps - progress.steps_in_epoch)
+            step = self.step_of(count)
+            before = self.clock["train"]
+            batch = batches.take(count)
+            # While the previous steps are in progress, reading does not delay the devices.
             if self._pending is None or self._pending["loss"].is_ready():  # type: ignore[attr-defined]
-                self.clock.credit("input_wait", self.clock["train"] - before["train"])
-            self.state, metrics = self.compiled.train(self.state, batch)
-            # Wait for the previous step, not this one: an accelerator works on this one while the
-            # next batch is read.
+                self.clock.credit("input_wait", self.clock["train"] - before)
+            self.state, metrics = step(self.state, batch)
+            # Wait for the previous steps, not these: an accelerator works on these while the next
+            # batch is read.
             self.settle()
             self._pending = metrics
-            progress.step += 1
-            progress.steps_in_epoch += 1
-            if progress.step % parallel.steps_between_questions() == 0:
+            progress.step += count
+            progress.steps_in_epoch += count
+            self._dispatches += 1
+            self._pace.observe(self.clock["train"] - before)
+            if self._dispatches % parallel.dispatches_between_questions() == 0:
                 stop, due, time_is_up = self.ask()
                 if stop or due:
                     self.settle()
@@ -220,19 +219,31 @@ class _Run:
                     raise Terminated
         self.settle()
 
+    def step_of(self, count: int) -> Callable:
+        """Return the compiled program of as many steps."""
+        if count == 1:
+            return self.compiled.train
+        with self.clock.pause("compile"):
+            return self.compiled.train_several(count)
+
     def settle(self) -> None:
-        """Wait for the step in progress, and record its loss."""
+        """Wait for the steps in progress, and record their losses."""
         if self._pending is None:
             return
         metrics, self._pending = self._pending, None
-        loss, gradient_norm = float(metrics["loss"]), float(metrics["gradient_norm"])
-        if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
-            raise self.diverged(f"loss {loss}, gradient norm {gradient_norm}")
+        fetched = jax.device_get(metrics)
+        losses = np.atleast_1d(fetched["loss"]).astype(float).tolist()
+        norms = np.atleast_1d(fetched["gradient_norm"]).astype(float).tolist()
         progress = self.progress
-        progress.loss_sum += loss
-        self.on_event(
-            StepDone(progress.epoch, progress.steps_in_epoch, self._steps_per_epoch, loss)
-        )
+        for back, loss, norm in zip(range(len(losses) - 1, -1, -1), losses, norms, strict=True):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise self.diverged(f"loss {loss}, gradient norm {norm}", progress.step - back)
+            progress.loss_sum += loss
+            self.on_event(
+                StepDone(
+                    progress.epoch, progress.steps_in_epoch - back, self._steps_per_epoch, loss
+                )
+            )
 
     def score_epoch(self) -> None:
         """Score the validation split, and keep the parameters if they are the best so far."""
@@ -259,11 +270,8 @@ class _Run:
             logits, targets = predict(
                 self.compiled.evaluate,
                 variables,
-                self.data,
+                self.feed,
                 split,
-                self.config,
-                self.mesh,
-                runtime=self.runtime,
                 between_batches=self._between_batches,
             )
             if not np.isfinite(logits).all():
@@ -312,6 +320,7 @@ class _Run:
             self.checkpoints.save(Snapshot(self.state, self.best, progress))
         self._last_save, self._saved_at = time.perf_counter(), position
 
-    def diverged(self, what: str) -> Diverged:
-        """Return an error that names the step."""
-        return Diverged(f"diverged at step {self.progress.step}: {what}; try a lower learning rate")
+    def diverged(self, what: str, step: int | None = None) -> Diverged:
+        """Return an error that names the step, by default the last one."""
+        step = self.progress.step if step is None else step
+        return Diverged(f"diverged at step {step}: {what}; try a lower learning rate")

@@ -28,8 +28,8 @@ ZSTANDARD_MAGIC = b"\x28\xb5\x2f\xfd"
 # Longest wait for the other processes, in s: when they start, and when they end.
 START_S = 120
 END_S = 60
-# Steps from one call of `agree` to the next: each waits for the steps in progress.
-STEPS_BETWEEN_QUESTIONS = 8
+# Dispatches from one call of `agree` to the next: each waits for the steps in progress.
+DISPATCHES_BETWEEN_QUESTIONS = 8
 
 
 def keep_compiled(folder: str | os.PathLike) -> None:
@@ -125,10 +125,15 @@ def split_over(mesh: Mesh, step: Callable, in_specs: Any, out_specs: Any, **jit_
     return jax.jit(mapped, **jit_options)
 
 
-def put_batch(mesh: Mesh, batch: Any) -> Any:
+def put_batch(mesh: Mesh, batch: Any, spec: P = P(AXIS)) -> Any:
     """Turn this process's rows of a batch into arrays of the whole batch on the mesh."""
-    sharding = NamedSharding(mesh, P(AXIS))
+    sharding = NamedSharding(mesh, spec)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def put_same(mesh: Mesh, tree: Any) -> Any:
+    """Put a copy on every device of the mesh of what is known to be the same in all processes."""
+    return put_batch(mesh, tree, P())
 
 
 def put_replicated(mesh: Mesh, tree: Any) -> Any:
@@ -136,9 +141,11 @@ def put_replicated(mesh: Mesh, tree: Any) -> Any:
     return jax.device_put(tree, NamedSharding(mesh, P()))
 
 
-def gather(array: Any) -> np.ndarray:
-    """Return, in every process, the whole of an array that is split over all devices."""
-    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+def gather(tree: Any) -> Any:
+    """Return, in every process, the whole of arrays that are split over all devices."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)
 
 
 def agree(*asked: bool) -> tuple[bool, ...]:
@@ -153,9 +160,16 @@ def agree(*asked: bool) -> tuple[bool, ...]:
     return tuple(np.any(answers, axis=0).tolist())
 
 
-def steps_between_questions() -> int:
-    """Return the number of steps between calls of `agree`: 1 if there is one process."""
-    return 1 if jax.process_count() == 1 else STEPS_BETWEEN_QUESTIONS
+def agree_on(number: int) -> int:
+    """Return the first process's number in all processes."""
+    if jax.process_count() == 1:
+        return number
+    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+
+
+def dispatches_between_questions() -> int:
+    """Return the number of dispatches between calls of `agree`: 1 if there is one process."""
+    return 1 if jax.process_count() == 1 else DISPATCHES_BETWEEN_QUESTIONS
 
 
 def together() -> None:

@@ -1,5 +1,8 @@
 """The pure steps of training and evaluation, for one device or for one of several."""
 
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -60,6 +63,16 @@ def train_step(
         key=state.key,
     )
     return after, {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
+
+
+def train_steps(
+    state: TrainState, batches: Batch, **options: Any
+) -> tuple[TrainState, dict[str, Float[Array, "steps"]]]:
+    """Take a step for each batch along the first axis; the metrics of all steps are returned.
+
+    A pure function; `options` are those of `train_step`.
+    """
+    return lax.scan(functools.partial(train_step, **options), state, batches)
 
 
 def eval_step(

@@ -22,6 +22,7 @@ from crnn_jax.train.compile import evaluation_step, flops_of_step
 from crnn_jax.train.devices import batch_mesh, check_batch_size
 from crnn_jax.train.events import EpochDone, StepDone
 from crnn_jax.train.loop import Diverged, Snapshot, fit
+from crnn_jax.train.feed import Feed
 from crnn_jax.train.metrics import score_tags
 from crnn_jax.train.predict import predict
 from crnn_jax.train.progress import Progress
@@ -170,7 +171,7 @@ def test_the_best_epochs_parameters_are_kept_and_scored(network, small_set, fitt
     assert result.valid.macro_auc == pytest.approx(max(aucs), abs=1e-12)
     mesh = batch_mesh()
     evaluate = evaluation_step(network, mesh)
-    logits, targets = predict(evaluate, result.variables, small_set, "test", CONFIG, mesh)
+    logits, targets = predict(evaluate, result.variables, Feed(small_set, CONFIG, mesh), "test")
     # 18 examples in batches of 8: the last two are scored as well.
     assert logits.shape == (18, len(small_set.tag_names))
     expected = np.stack([example["tags"] for example in small_set.source("test")])
@@ -185,10 +186,8 @@ def test_prediction_does_not_depend_on_the_batch(network, small_set, fitted):
         predict(
             evaluate,
             fitted[0].variables,
-            small_set,
+            Feed(small_set, dataclasses.replace(CONFIG, batch_size=batch_size), mesh),
             "test",
-            dataclasses.replace(CONFIG, batch_size=batch_size),
-            mesh,
         )[0]
         for batch_size in (18, 5)
     )

@@ -1,0 +1,140 @@
+"""Records: what TFDS wrote is read as TFDS reads it, and nothing else is taken for a clip."""
+
+import dataclasses
+
+import grain
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
+from etils import epath
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crnn_jax.config import TrainConfig
+from crnn_jax.data.batches import clips_on_disk, load_clips, training_batches
+from crnn_jax.data.memory import available_memory
+from crnn_jax.data.prepared import open_set
+from crnn_jax.data.records import read_fields
+
+BYTES = tfds.core.decode.DeserializeMethod.RAW_BYTES
+
+
+def test_examples_are_those_that_tfds_decodes(small_set):
+    builder = tfds.builder_from_directory(small_set.path)
+    for split in small_set.n_examples:
+        decoded = builder.as_data_source(split)
+        for ours, expected in zip(small_set.source(split), decoded, strict=True):
+            assert ours.keys() == expected.keys()
+            for name in ("log_mel", "tags"):
+                assert ours[name].dtype == expected[name].dtype
+                np.testing.assert_array_equal(ours[name], expected[name])
+            assert ours["track_id"] == expected["track_id"]
+
+
+def test_a_clip_is_not_copied_out_of_its_record(small_set):
+    builder = tfds.builder_from_directory(small_set.path)
+    record = builder.as_data_source("test", deserialize_method=BYTES)[0]
+    whole = np.frombuffer(record, np.uint8)
+    for content in read_fields(record).values():
+        assert np.shares_memory(np.frombuffer(content, np.uint8), whole)
+
+
+def test_sets_with_compressed_records_are_read(small_set, tmp_path):
+    """Sets that were prepared before records were stored as they are."""
+    for file in epath.Path(small_set.path).iterdir():
+        file.copy(tmp_path / file.name)
+    builder = tfds.builder_from_directory(small_set.path)
+    records = iter(builder.as_data_source("test", deserialize_method=BYTES))
+    sizes = []
+    for shard in builder.info.splits["test"].file_instructions:
+        path = tmp_path / epath.Path(shard.filename).name
+        sizes.append(path.stat().st_size)
+        writer = ArrayRecordWriter(str(path), "group_size:1")
+        for _ in range(shard.examples_in_shard):
+            writer.write(next(records))
+        writer.close()
+        assert path.stat().st_size < sizes[-1]
+    for ours, expected in zip(open_set(tmp_path).source("test"), small_set.source("test")):
+        np.testing.assert_array_equal(ours["log_mel"], expected["log_mel"])
+
+
+@given(st.binary(max_size=40))
+def test_bytes_that_are_no_record_are_refused_or_empty(record):
+    try:
+        fields = read_fields(record)
+    except ValueError:
+        return
+    # The shortest record with a feature has 10 bytes: the lengths of five messages, and the name's.
+    assert sum(len(name.encode()) + len(content) + 8 for name, content in fields.items()) <= len(
+        record
+    )
+
+
+@given(st.data())
+def test_a_cut_record_is_refused(small_set, data):
+    builder = tfds.builder_from_directory(small_set.path)
+    record = builder.as_data_source("test", deserialize_method=BYTES)[0]
+    length = data.draw(st.integers(0, len(record) - 1))
+    with pytest.raises(ValueError, match=r"clip|unpack"):
+        read_fields(record[:length])
+
+
+class Decoded:
+    """The split as TFDS decodes it, for a pipeline of the examples themselves."""
+
+    def __init__(self, path):
+        self.path = path
+        self.examples = tfds.builder_from_directory(path).as_data_source("train")
+
+    def __len__(self):
+        return len(self.examples)
+
+    def __getitem__(self, place):
+        example = self.examples[place]
+        return {"log_mel": example["log_mel"], "tags": example["tags"]}
+
+
+@pytest.mark.parametrize("max_examples", [None, 20])
+def test_batches_are_those_of_grain_on_the_examples(small_set, max_examples):
+    config = TrainConfig(batch_size=10, max_examples=max_examples)
+    n_examples = max_examples or 48
+    reference = (
+        grain.MapDataset.source(Decoded(small_set.path))
+        .slice(slice(n_examples))
+        .seed(3)
+        .shuffle()
+        .batch(10, drop_remainder=True)
+        .repeat()
+    )
+    for read in (None, load_clips(small_set, "train", config)):
+        batches = training_batches(small_set, config, 3, read=read)
+        for number in range(2 * (n_examples // 10) + 1):
+            batch = next(batches)
+            for name in ("log_mel", "tags"):
+                assert batch[name].dtype == reference[number][name].dtype
+                np.testing.assert_array_equal(batch[name], reference[number][name])
+        batches.close()
+
+
+def test_clips_are_loaded_once_for_all_cells(small_set):
+    data = open_set(small_set.path)
+    config = TrainConfig(clip_seconds=2.5)
+    first = load_clips(data, "valid", config)
+    assert load_clips(data, "valid", dataclasses.replace(config, batch_size=4)) is first
+    assert load_clips(data, "valid", TrainConfig()) is not first
+    places = np.array([3, 0, 3])
+    from_disk = clips_on_disk(data, "valid", config)(places)
+    for name, values in first(places).items():
+        np.testing.assert_array_equal(values, from_disk[name])
+
+
+def test_a_containers_limit_is_respected(tmp_path):
+    of_machine = available_memory(tmp_path)
+    assert 0 < of_machine
+    (tmp_path / "memory.current").write_text("3000\n")
+    for limit, expected in (("10000\n", 7000), ("2000\n", 0)):
+        (tmp_path / "memory.max").write_text(limit)
+        assert available_memory(tmp_path) == expected
+    (tmp_path / "memory.max").write_text("max\n")
+    assert available_memory(tmp_path) == pytest.approx(of_machine, rel=0.5)
