@@ -7,16 +7,16 @@ traced if its mesh is known to have no CPUs, otherwise when it is lowered.
 
 import functools
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
 from crnn_jax.ops.cpu import strips
+from crnn_jax.ops.mesh import for_mesh_without_cpu
 from crnn_jax.ops.pooled import Pooled
 from crnn_jax.ops.xla import convolve_and_pool as by_xla
 
-__all__ = ["Pooled", "by_xla", "convolution_max_pool"]
+__all__ = ["Pooled", "by_xla", "convolution_max_pool", "for_mesh_without_cpu"]
 
 
 def convolution_max_pool(
@@ -43,17 +43,9 @@ def convolution_max_pool(
     # zero lets JAX sum the kernel's gradient over the devices, by its own rules.
     kernel = kernel + jnp.full_like(x, 0, shape=kernel.shape, dtype=kernel.dtype)
     in_strips = functools.partial(strips.convolve_and_pool, window=window)
-    if _for_mesh_without_cpu():
+    # `lax.platform_dependent` differentiates all of its branches, and the one that is lowered fills
+    # the residuals of the others with zeros.
+    if for_mesh_without_cpu():
         return by_xla(x, kernel, window)
     default = functools.partial(by_xla, window=window)
     return lax.platform_dependent(x, kernel, cpu=in_strips, default=default)
-
-
-def _for_mesh_without_cpu() -> bool:
-    """Return whether tracing is for devices known not to be CPUs (in `jax.shard_map`).
-
-    `lax.platform_dependent` differentiates all of its branches, and the one that is lowered fills
-    the residuals of the others with zeros.
-    """
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    return device is not None and device.device_kind != "cpu"

@@ -192,6 +192,7 @@ import jax, jax.numpy as jnp, numpy as np, sys
 from jax.sharding import PartitionSpec as P
 from crnn_jax.config import ModelConfig
 from crnn_jax.models.blocks import ConvolutionBlock
+from crnn_jax.train.parallel import split_over
 
 config = ModelConfig("crnn", ())
 x = np.random.default_rng(0).normal(size=(8, 9, 12, 2)).astype(np.float32)
@@ -214,10 +215,10 @@ def step(axis_name):
 
 
 mesh = jax.make_mesh((8,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
-split = jax.shard_map(
-    step("batch"), mesh=mesh, in_specs=(P(), P("batch")), out_specs=(P("batch"), P())
+split = split_over(
+    mesh, step("batch"), in_specs=(P(), P("batch")), out_specs=(P("batch"), P())
 )
-found, expected = jax.jit(split)(variables, x), jax.jit(step(None))(variables, x)
+found, expected = split(variables, x), jax.jit(step(None))(variables, x)
 np.testing.assert_array_equal(found[0] == 0, expected[0] == 0)
 jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected)
 """
