@@ -1,9 +1,9 @@
 """Benchmark of a training step: how long it takes, where its time goes, and how that compares.
 
-Every candidate (the JAX network; with ``--against torch`` its PyTorch twin in both memory layouts)
-runs in a process of its own, with its own threads and memory, and the candidates take turns,
-A B A B, so that fluctuations of the machine affect all of them alike. The median over all turns is
-compared.
+Every candidate (the JAX network; with ``--against torch`` its PyTorch twin, in the fastest of the
+ways that PyTorch offers) runs in a process of its own, with its own threads and memory, and the
+candidates take turns, so that fluctuations of the machine affect all of them alike. The median over
+all turns is compared.
 
 The twin runs on the device that JAX chooses: the CPU, or one GPU. All processes share the GPU's
 memory, of which JAX would preallocate three quarters; in these processes it allocates what it needs
@@ -13,24 +13,18 @@ memory, of which JAX would preallocate three quarters; in these processes it all
 import contextlib
 import dataclasses
 import importlib.util
-import json
-import os
 import statistics
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import joblib
 
+from crnn_jax.bench.contest import KINDS, WHAT, Contestant, Finalist, qualify, race
 from crnn_jax.config import BenchmarkConfig, MelConfig
 from crnn_jax.errors import UserError
 from crnn_jax.models import ARCHITECTURES
 from crnn_jax.models.budget import solve
 from crnn_jax.study.provenance import processor_model
-
-Candidate = Literal["jax", "torch contiguous", "torch channels_last"]
-TORCH: tuple[Candidate, ...] = ("torch contiguous", "torch channels_last")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,60 +39,6 @@ class Timing:
     def of(cls, seconds: Sequence[float]) -> "Timing":
         """Summarise single measurements."""
         return cls(statistics.median(seconds), min(seconds), max(seconds))
-
-
-class Contestant:
-    """A candidate's process (`crnn_jax.bench.worker`); requests and answers are lines of JSON.
-
-    Attributes
-    ----------
-    devices
-        What its library can compute on.
-    """
-
-    def __init__(self, candidate: Candidate, environment: Mapping[str, str]):
-        self._process = subprocess.Popen(
-            # PyTorch warns at every start of the copy that SAME padding with four taps costs it.
-            [
-                *(sys.executable, "-W", "ignore::UserWarning", "-m", "crnn_jax.bench.worker"),
-                candidate,
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **environment, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
-        )
-        self.devices = self._answer()
-
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Send a request and wait for its answer. The first one is the network to build.
-
-        Raises
-        ------
-        UserError
-            If the worker reports one.
-        RuntimeError
-            If the process has ended; its own message is on standard error.
-        """
-        assert self._process.stdin is not None
-        print(json.dumps(request), file=self._process.stdin, flush=True)
-        return self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the benchmark's process ended with exit code {self.close()}")
-        answer = json.loads(line)
-        if "user_error" in answer:
-            problem, field, value = answer["user_error"]
-            raise UserError(problem, field=field, value=value)
-        return answer
-
-    def close(self) -> int:
-        """End the process and return its exit code."""
-        self._process.communicate()
-        return self._process.returncode
 
 
 def twin_device(platform: str, count: int, torch_has_gpu: bool) -> Literal["cpu", "cuda"]:
@@ -156,15 +96,18 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         ``input_wait_s`` (waiting for a batch, per step, while training from disk);
         ``flops_per_sample``, ``gflops`` (achieved rate in GFLOP/s) and ``matmul_gflops`` (of a
         large float32 matrix product in the same process, on one device); ``peak_memory_bytes``.
-        With ``against``, for the faster layout: ``torch_step_s`` with ``_fastest`` and
-        ``_slowest``, ``torch_forward_s``, ``torch_layout`` (of the step),
-        ``torch_peak_memory_bytes``, ``step_ratio`` and ``forward_ratio`` (PyTorch's time over
-        ours).
 
-        On a CPU, peak memory is that of the process, libraries included, while steps run (on Linux;
-        elsewhere it includes compilation). On another device it is what the library has allocated
-        of the device's memory: JAX's value includes the trials of compilation (JAX cannot reset
-        it), PyTorch's excludes those of its first step. None: the device does not report it.
+        With ``against``, for the fastest way in which PyTorch computes in float32, and for the
+        fastest of all: ``torch_float32_step`` and ``torch_any_step`` (which way that is, such as
+        ``compiled, channels_last, float32``) with ``_s``, ``_s_fastest``, ``_s_slowest`` (in s)
+        and ``_ratio`` (PyTorch's time over ours); the same for ``_forward``; and
+        ``torch_peak_memory_bytes`` of the float32 step. ``torch_failed`` says which ways could not
+        be measured, and why.
+
+        On a CPU, peak memory is that of the process, libraries included, while training steps run
+        (on Linux; elsewhere it includes compilation). On another device it is what the library has
+        allocated of the device's memory: JAX's value includes the trials of compilation (JAX cannot
+        reset it), PyTorch's excludes those of its first step. None: the device does not report it.
 
     Raises
     ------
@@ -184,30 +127,35 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         "precision": config.precision,
         "devices": config.devices,
     }
+    against = config.against == "torch"
+    if against and importlib.util.find_spec("torch") is None:
+        raise UserError(
+            "not installed; pip install 'crnn_jax[bench]'", field="against", value="torch"
+        )
     # Read when JAX starts, before it is asked to build anything.
     environment = {} if config.devices is None else {"JAX_NUM_CPU_DEVICES": str(config.devices)}
-    candidates: tuple[Candidate, ...] = ("jax",)
-    if config.against == "torch":
-        if importlib.util.find_spec("torch") is None:
-            raise UserError(
-                "not installed; pip install 'crnn_jax[bench]'", field="against", value="torch"
-            )
-        candidates = (*candidates, *TORCH)
-    with _contest(candidates, environment) as contestants:
-        devices = contestants["jax"].devices
-        if config.against == "torch":
-            has_gpu = contestants[TORCH[0]].devices["has_gpu"]
-            setup["device"] = twin_device(
-                devices["platform"], config.devices or devices["count"], has_gpu
-            )
-        ready = {name: contestant.ask(setup) for name, contestant in contestants.items()}["jax"]
-        times = {what: _times(contestants, what, config) for what in ("step", "forward")}
-        # Memory first: the requests after it are not part of a step.
-        peaks = {n: c.ask({"do": "memory"})["peak_memory_bytes"] for n, c in contestants.items()}
-        rate = contestants["jax"].ask({"do": "matmul"})["gflops"]
-        input_wait = contestants["jax"].ask({"do": "input"})["input_wait_s"]
+    with contextlib.ExitStack() as processes:
+        ours = Contestant("jax", environment)
+        processes.callback(ours.close)
+        devices = ours.devices
+        finalists: dict[tuple[str, str], Finalist] = {}
+        failed: dict[str, str] = {}
+        if against:
+            setup["device"] = _twin_device(devices, config.devices)
+        ready = ours.ask(setup)
+        if against:
+            finalists, failed = processes.enter_context(qualify(setup, config.turn_seconds))
+        # Memory first: what is asked after the first turn is not part of a training step.
+        ours.seconds("step", config.turn_seconds)
+        peak = ours.peak_memory()
+        timings = {
+            what: _race(ours, {k: finalists[what, k] for k in KINDS if finalists}, what, config)
+            for what in WHAT
+        }
+        rate = ours.ask({"do": "matmul"})["gflops"]
+        input_wait = ours.ask({"do": "input"})["input_wait_s"]
 
-    step, forward = (Timing.of(times[what]["jax"]) for what in ("step", "forward"))
+    step, forward = (timings[what]["ours"] for what in WHAT)
     n_devices = ready["n_devices"]
     several = f"{n_devices} × " if n_devices > 1 and devices["platform"] != "cpu" else ""
     report: dict[str, Any] = {
@@ -233,56 +181,42 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         "flops_per_sample": ready["flops_per_sample"],
         "gflops": ready["flops_per_sample"] * config.batch / step.median / 1e9,
         "matmul_gflops": rate,
-        "peak_memory_bytes": peaks["jax"],
+        "peak_memory_bytes": peak,
     }
-    if config.against == "torch":
-        layout = _faster(times["step"])
-        torch_step, torch_forward = (
-            Timing.of(times[what][_faster(times[what])]) for what in ("step", "forward")
-        )
+    for (what, kind), finalist in finalists.items():
+        torch, jax = timings[what][kind], timings[what]["ours"]
+        name = f"torch_{kind}_{what}"
         report |= {
-            "torch_layout": layout.removeprefix("torch "),
-            "torch_step_s": torch_step.median,
-            "torch_step_s_fastest": torch_step.fastest,
-            "torch_step_s_slowest": torch_step.slowest,
-            "torch_forward_s": torch_forward.median,
-            "torch_peak_memory_bytes": peaks[layout],
-            "step_ratio": torch_step.median / step.median,
-            "forward_ratio": torch_forward.median / forward.median,
+            name: finalist.variant.name,
+            f"{name}_s": torch.median,
+            f"{name}_s_fastest": torch.fastest,
+            f"{name}_s_slowest": torch.slowest,
+            f"{name}_ratio": torch.median / jax.median,
         }
+    if against:
+        report["torch_peak_memory_bytes"] = finalists["step", "float32"].peak_memory_bytes
+        report["torch_failed"] = failed
     return report
 
 
-def _times(
-    contestants: Mapping[Candidate, Contestant], what: str, config: BenchmarkConfig
-) -> dict[Candidate, list[float]]:
-    """Time each step or prediction, in s; PyTorch's slower layout drops out after one turn."""
-    times: dict[Candidate, list[float]] = {name: [] for name in contestants}
-    racing = tuple(contestants)
-    for turn in range(config.rounds):
-        for name in racing:
-            answer = contestants[name].ask({"do": what, "seconds": config.turn_seconds})
-            times[name] += answer["seconds"]
-        if turn == 0 and len(racing) > 1:
-            racing = ("jax", _faster(times))
-    return times
+def _race(
+    ours: Contestant, others: dict[str, Finalist], what: str, config: BenchmarkConfig
+) -> dict[str, Timing]:
+    """Time ours and the finalists, by their kinds; one of both kinds runs once."""
+    contestants = list(
+        dict.fromkeys([ours, *(finalist.contestant for finalist in others.values())])
+    )
+    times = race(contestants, what, config.rounds, config.turn_seconds)
+    of = {id(c): Timing.of(seconds) for c, seconds in zip(contestants, times, strict=True)}
+    return {"ours": of[id(ours)]} | {
+        kind: of[id(finalist.contestant)] for kind, finalist in others.items()
+    }
 
 
-def _faster(times: Mapping[Candidate, Sequence[float]]) -> Candidate:
-    """Return PyTorch's layout with the lower median."""
-    return min(TORCH, key=lambda name: statistics.median(times[name]))
-
-
-@contextlib.contextmanager
-def _contest(
-    candidates: Sequence[Candidate], environment: Mapping[str, str]
-) -> Iterator[dict[Candidate, Contestant]]:
-    """Start the candidates' processes, and end them on exit."""
-    contestants: dict[Candidate, Contestant] = {}
+def _twin_device(devices: dict[str, Any], wanted: int | None) -> Literal["cpu", "cuda"]:
+    torch = Contestant("torch")
     try:
-        for candidate in candidates:
-            contestants[candidate] = Contestant(candidate, environment)
-        yield contestants
+        has_gpu = torch.devices["has_gpu"]
     finally:
-        for contestant in contestants.values():
-            contestant.close()
+        torch.close()
+    return twin_device(devices["platform"], wanted or devices["count"], has_gpu)

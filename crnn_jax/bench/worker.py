@@ -146,7 +146,7 @@ class TorchNetwork:
 
         return {"has_gpu": torch.cuda.is_available()}
 
-    def __init__(self, setup: dict[str, Any], *, channels_last: bool):
+    def __init__(self, setup: dict[str, Any]):
         import torch
 
         from crnn_jax.bench.torch_twins import Runner, build
@@ -158,10 +158,11 @@ class TorchNetwork:
             setup["arch"],
             setup["widths"],
             setup["padding"],
-            channels_last=channels_last,
+            channels_last=setup["channels_last"],
             device=device,
         )
-        self.runner = Runner(network)
+        # One program for each of the two shapes of use: no dimension is left open.
+        self.runner = Runner(torch.compile(network, dynamic=False) if setup["compiled"] else network)
         batch = _random_batch(setup)
         self.log_mel = torch.from_numpy(batch["log_mel"].astype(np.float32)).to(device)
         self.tags = torch.from_numpy(batch["tags"].astype(np.float32)).to(device)
@@ -267,23 +268,39 @@ def peak_memory() -> int:
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "out of memory", "can't allocate memory")
 
 
-def answers(candidate: str) -> Iterator[dict[str, Any]]:
+def torch_compilation_errors() -> tuple[type[Exception], ...]:
+    """Return what PyTorch raises where it cannot compile, such as without a C++ compiler."""
+    from torch._dynamo.exc import BackendCompilerFailed, TorchDynamoException
+    from torch._inductor.exc import InductorError
+
+    return BackendCompilerFailed, TorchDynamoException, InductorError
+
+
+def answers(library: str) -> Iterator[dict[str, Any]]:
     """Yield the devices before any request, then an answer to each; the first is what to build."""
-    kind = JaxNetwork if candidate == "jax" else TorchNetwork
+    kind = JaxNetwork if library == "jax" else TorchNetwork
     yield kind.devices()
     requests = map(json.loads, sys.stdin)
     if (setup := next(requests, None)) is None:
         return
     try:
         network: JaxNetwork | TorchNetwork
-        if candidate == "jax":
+        if library == "jax":
             network = JaxNetwork(setup)
+            # The first call of each touches new memory.
+            network.step()
+            network.forward()
         else:
-            network = TorchNetwork(setup, channels_last=candidate == "torch channels_last")
+            network = TorchNetwork(setup)
+            try:
+                # PyTorch compiles, and chooses its kernels.
+                network.step()
+                network.forward()
+            except torch_compilation_errors() as error:
+                yield {"failed": str(error).strip().partition("\n")[0]}
+                return
         forget_peak_memory()
-        # The first call of each touches new memory, and makes PyTorch choose its kernels.
         network.step()
-        network.forward()
         yield network.ready
         for request in requests:
             yield answer(network, request)

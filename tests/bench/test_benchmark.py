@@ -11,7 +11,8 @@ import joblib
 import psutil
 import pytest
 
-from crnn_jax.bench.run import Contestant, Timing, benchmark, twin_device
+from crnn_jax.bench.contest import VARIANTS, Contestant
+from crnn_jax.bench.run import Timing, benchmark, twin_device
 from crnn_jax.config import BenchmarkConfig, ModelConfig
 from crnn_jax.errors import UserError
 from crnn_jax.models import ARCHITECTURES
@@ -171,9 +172,19 @@ def test_against_torch():
             "crnn", 10_000, batch=2, clip_seconds=3.0, rounds=2, turn_seconds=0.01, against="torch"
         )
     )
-    assert report["torch_layout"] in ("contiguous", "channels_last")
-    assert report["step_ratio"] == pytest.approx(report["torch_step_s"] / report["step_s"])
-    assert report["forward_ratio"] == pytest.approx(report["torch_forward_s"] / report["forward_s"])
+    measured = {variant.name for variant in VARIANTS} - report["torch_failed"].keys()
+    assert len(measured) >= 4
+    for what in ("step", "forward"):
+        fastest, of_all = report[f"torch_float32_{what}"], report[f"torch_any_{what}"]
+        assert {fastest, of_all} <= measured
+        assert fastest.endswith("float32")
+        for name in ("float32", "any"):
+            times = [report[f"torch_{name}_{what}_s{which}"] for which in ("_fastest", "", "_slowest")]
+            assert times == sorted(times)
+            ratio = report[f"torch_{name}_{what}_ratio"]
+            assert ratio == pytest.approx(times[1] / report[f"{what}_s"])
+        if fastest == of_all:
+            assert report[f"torch_any_{what}_s"] == report[f"torch_float32_{what}_s"]
     assert report["torch_peak_memory_bytes"] > 100e6
     assert all(math.isfinite(v) for v in report.values() if isinstance(v, float))
 
