@@ -162,7 +162,9 @@ class TorchNetwork:
             device=device,
         )
         # One program for each of the two shapes of use: no dimension is left open.
-        self.runner = Runner(torch.compile(network, dynamic=False) if setup["compiled"] else network)
+        self.runner = Runner(
+            torch.compile(network, dynamic=False) if setup["compiled"] else network
+        )
         batch = _random_batch(setup)
         self.log_mel = torch.from_numpy(batch["log_mel"].astype(np.float32)).to(device)
         self.tags = torch.from_numpy(batch["tags"].astype(np.float32)).to(device)

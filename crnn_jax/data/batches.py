@@ -6,7 +6,8 @@ rows of any batch.
 """
 
 import contextlib
-import itertools
+import dataclasses
+import functools
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, TypedDict
@@ -61,36 +62,42 @@ def count_frames(mel: MelConfig, clip_seconds: float | None) -> int:
     return frames
 
 
+@dataclasses.dataclass(frozen=True)
 class ReadClips:
     """Read clips by their places in a split into one batch.
 
-    Parameters
+    Attributes
     ----------
     source
         The split.
+    n_mels, n_tags
+        Mel bands and tags of its clips.
     frames
         Length of the central part that is read of each clip.
     """
 
-    def __init__(self, source: Sequence[dict[str, Any]], frames: int):
-        self.source, self.frames = source, frames
+    source: Sequence[dict[str, Any]]
+    n_mels: int
+    n_tags: int
+    frames: int
 
     def __call__(self, places: Int[np.ndarray, "rows"]) -> Batch:
         """Read a batch; the copy into it is the only one."""
-        examples = map(self.source.__getitem__, places)
-        first = next(examples)
-        n_mels, stored_frames = first["log_mel"].shape
-        log_mel = np.empty((len(places), n_mels, self.frames), np.float16)
-        start = (stored_frames - self.frames) // 2
+        batch = Batch(
+            log_mel=np.empty((len(places), self.n_mels, self.frames), np.float16),
+            tags=np.empty((len(places), self.n_tags), np.uint8),
+        )
         # As bytes: a view of a record may be at an odd address, from which NumPy copies float16
         # number by number.
-        rows = log_mel.view(np.uint8)
-        tags = []
-        for row, example in zip(rows, itertools.chain([first], examples), strict=True):
+        rows = batch["log_mel"].view(np.uint8)
+        for row, place in enumerate(places):
+            example = self.source[place]
             stored = example["log_mel"].view(np.uint8)
-            row[:] = stored[:, 2 * start : 2 * (start + self.frames)]
-            tags.append(example["tags"])
-        return Batch(log_mel=log_mel, tags=np.stack(tags))
+            start = (stored.shape[1] // 2 - self.frames) // 2
+            rows[row] = stored[:, 2 * start : 2 * (start + self.frames)]
+            # No view of the record is kept: its memory is used again for the next one.
+            batch["tags"][row] = example["tags"]
+        return batch
 
 
 class ResidentClips:
@@ -136,9 +143,76 @@ def count_steps(data: PreparedSet, config: TrainConfig) -> int:
     return n_examples // config.batch_size
 
 
+@functools.lru_cache(maxsize=4)
+def shuffle_places(n_examples: int, seed: int, epoch: int) -> Int[np.ndarray, "examples"]:
+    """Return the order of an epoch (from 0): a permutation, determined by seed and epoch."""
+    order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(n_examples)
+    order.flags.writeable = False
+    return order
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingPlaces(Sequence[Int[np.ndarray, "rows"]]):
+    """Places of the clips of every training batch, as far as one process reads it.
+
+    All of a batch are found at once: one by one, as `grain.MapDataset.shuffle` does, takes as long
+    as reading them.
+
+    Attributes
+    ----------
+    n_examples, batch_size, epochs, seed
+        Clips of the split, clips of a batch over all processes, epochs, and the seed of their
+        orders.
+    process, n_processes
+        Which rows of each batch.
+    """
+
+    n_examples: int
+    batch_size: int
+    epochs: int
+    seed: int
+    process: int
+    n_processes: int
+
+    def __len__(self) -> int:
+        return self.epochs * (self.n_examples // self.batch_size)
+
+    def __getitem__(self, number: int) -> Int[np.ndarray, "rows"]:  # type: ignore[override]
+        epoch, step = divmod(number, self.n_examples // self.batch_size)
+        rows = self.batch_size // self.n_processes
+        start = step * self.batch_size + self.process * rows
+        return shuffle_places(self.n_examples, self.seed, epoch)[start : start + rows]
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredPlaces(Sequence[Int[np.ndarray, "rows"]]):
+    """Places of the clips of a split in stored order, batch by batch, for one process.
+
+    A process may have none in the last batch.
+    """
+
+    n_examples: int
+    batch_size: int
+    process: int
+    n_processes: int
+
+    def __len__(self) -> int:
+        return -(-self.n_examples // self.batch_size)
+
+    def __getitem__(self, number: int) -> Int[np.ndarray, "rows"]:  # type: ignore[override]
+        rows = self.batch_size // self.n_processes
+        start = number * self.batch_size + self.process * rows
+        return np.arange(min(start, self.n_examples), min(start + rows, self.n_examples))
+
+
 def clips_on_disk(data: PreparedSet, split: str, config: TrainConfig) -> ReadClips:
     """Return what reads a split's clips from the disk."""
-    return ReadClips(data.source(split), count_frames(data.mel, config.clip_seconds))
+    return ReadClips(
+        source=data.source(split),
+        n_mels=data.mel.n_mels,
+        n_tags=len(data.tag_names),
+        frames=count_frames(data.mel, config.clip_seconds),
+    )
 
 
 def load_clips(data: PreparedSet, split: str, config: TrainConfig) -> ResidentClips:
@@ -164,7 +238,7 @@ def training_batches(
     process: int = 0,
     n_processes: int = 1,
 ) -> Generator[Any, None, None]:
-    """Yield batches of the shuffled training split indefinitely, starting with number `first`.
+    """Yield the batches of the shuffled training split of all epochs, from number `first` on.
 
     Every epoch has its own order, determined by the seed; the examples that do not fill the last
     batch of an epoch are left out of that epoch. With several processes, each gets its own rows of
@@ -173,14 +247,16 @@ def training_batches(
     `read` turns the places of a batch's clips into what is yielded; None: into a `Batch` from the
     disk. Close the generator after use: threads or processes read ahead.
     """
-    rows = config.batch_size // n_processes
+    places = TrainingPlaces(
+        count_examples(data, "train", config),
+        config.batch_size,
+        config.epochs,
+        seed,
+        process,
+        n_processes,
+    )
     batches = (
-        grain.MapDataset.source(range(count_examples(data, "train", config)))
-        .seed(seed)
-        .shuffle()
-        .batch(rows, drop_remainder=True)
-        .slice(slice(process, count_steps(data, config) * n_processes, n_processes))
-        .repeat()
+        grain.MapDataset.source(places)
         .slice(slice(first, None))
         .map(read or clips_on_disk(data, "train", config))
     )
@@ -204,13 +280,10 @@ def evaluation_batches(
     is too short to be worth starting processes. `batch_size` is the training's if it is None, and
     `read` is as in `training_batches`. Close the generator after use.
     """
-    batch_size = batch_size or config.batch_size
-    batches = (
-        grain.MapDataset.source(range(data.n_examples[split]))
-        .batch(batch_size // n_processes)
-        .slice(slice(process, None, n_processes))
-        .map(read or clips_on_disk(data, split, config))
+    places = StoredPlaces(
+        data.n_examples[split], batch_size or config.batch_size, process, n_processes
     )
+    batches = grain.MapDataset.source(places).map(read or clips_on_disk(data, split, config))
     return _read_ahead(batches, runtime.read_threads, workers=0)
 
 

@@ -52,16 +52,16 @@ class Records(Sequence[dict[str, Any]]):
         shape: tuple[int, int],
         n_tags: int,
     ):
-        self._records = records
+        self._records, self._length = records, len(records)
         self.shards = tuple(shards)
         self._ends = tuple(itertools.accumulate(shard_lengths))
         self._shape, self._n_tags = shape, n_tags
 
     def __len__(self) -> int:
-        return len(self._records)
+        return self._length
 
     def __getitem__(self, place: int) -> dict[str, Any]:  # type: ignore[override]
-        place = range(len(self))[place]
+        place = range(self._length)[place]
         try:
             fields = read_fields(self._records[place])
             return {
@@ -96,42 +96,38 @@ def read_fields(record: bytes) -> dict[str, memoryview]:
         If the record is not such a message.
     """
     fields = {}
-    (features,) = _contents(memoryview(record), FIRST_FIELD)
-    for _, feature in _parts(features):
-        name, value = _contents(feature, FIRST_FIELD, SECOND_FIELD)
-        (bytes_list,) = _contents(value, FIRST_FIELD)
-        (content,) = _contents(bytes_list, FIRST_FIELD)
-        fields[str(name, "utf-8")] = content
+    content = memoryview(record)
+    try:
+        place, end = _content(record, 0, FIRST_FIELD)
+        while place < end:
+            feature, feature_end = _content(record, place, FIRST_FIELD)
+            name, name_end = _content(record, feature, FIRST_FIELD)
+            value, value_end = _content(record, name_end, SECOND_FIELD)
+            bytes_list, list_end = _content(record, value, FIRST_FIELD)
+            start, stop = _content(record, bytes_list, FIRST_FIELD)
+            if not stop == list_end == value_end == feature_end:
+                raise ValueError(NOT_A_CLIP)
+            fields[str(content[name:name_end], "utf-8")] = content[start:stop]
+            place = feature_end
+    except IndexError as error:
+        raise ValueError(NOT_A_CLIP) from error
+    if not place == end == len(record):
+        raise ValueError(NOT_A_CLIP)
     return fields
 
 
-def _contents(message: memoryview, *tags: int) -> list[memoryview]:
-    """Return the contents of a message's fields, which must be these."""
-    parts = _parts(message)
-    if tuple(tag for tag, _ in parts) != tags:
+def _content(message: bytes, place: int, tag: int) -> tuple[int, int]:
+    """Return where the content of the field at a place starts and ends; the tag is checked."""
+    if message[place] != tag:
         raise ValueError(NOT_A_CLIP)
-    return [content for _, content in parts]
-
-
-def _parts(message: memoryview) -> list[tuple[int, memoryview]]:
-    """Return tag and content of each field of a message."""
-    parts = []
-    place, end = 0, len(message)
-    while place < end:
-        tag = message[place]
-        length, shift, byte = 0, 0, 0x80
-        # A number is stored in groups of seven bits, the lowest first; the eighth bit of a byte
-        # says that another group follows.
-        while byte & 0x80:
-            place += 1
-            if place == end:
-                raise ValueError(NOT_A_CLIP)
-            byte = message[place]
-            length |= (byte & 0x7F) << shift
-            shift += 7
-        start = place + 1
-        place = start + length
-        if place > end:
-            raise ValueError(NOT_A_CLIP)
-        parts.append((tag, message[start:place]))
-    return parts
+    # A length is stored in groups of seven bits, the lowest first; the eighth bit of a byte says
+    # that another group follows.
+    place += 1
+    byte = message[place]
+    length, shift = byte & 0x7F, 7
+    while byte & 0x80:
+        place += 1
+        byte = message[place]
+        length |= (byte & 0x7F) << shift
+        shift += 7
+    return place + 1, place + 1 + length

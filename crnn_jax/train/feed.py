@@ -194,6 +194,7 @@ class Feed:
         clips = self._clips(split)
 
         def read(places: Int[np.ndarray, "rows"]) -> Any:
+            # Also where a process has no rows of the last batch: it still takes part.
             return clips.read(np.pad(places, (0, n_rows - len(places))))
 
         with contextlib.closing(
@@ -208,10 +209,7 @@ class Feed:
                 n_processes=jax.process_count(),
             )
         ) as batches:
-            for _ in range(-(-self.data.n_examples[split] // batch_size)):
-                # A process whose rows of the last batch are all past the end still takes part.
-                rows = next(batches, None)
-                yield clips.put(read(np.zeros(0, int)) if rows is None else rows)
+            yield from map(clips.put, batches)
 
     def _clips(self, split: str) -> Clips:
         match self.residence:

@@ -179,7 +179,9 @@ def test_against_torch():
         assert {fastest, of_all} <= measured
         assert fastest.endswith("float32")
         for name in ("float32", "any"):
-            times = [report[f"torch_{name}_{what}_s{which}"] for which in ("_fastest", "", "_slowest")]
+            times = [
+                report[f"torch_{name}_{what}_s{which}"] for which in ("_fastest", "", "_slowest")
+            ]
             assert times == sorted(times)
             ratio = report[f"torch_{name}_{what}_ratio"]
             assert ratio == pytest.approx(times[1] / report[f"{what}_s"])

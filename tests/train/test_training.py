@@ -21,8 +21,8 @@ from crnn_jax.train.checkpoints import OrbaxCheckpoints
 from crnn_jax.train.compile import evaluation_step, flops_of_step
 from crnn_jax.train.devices import batch_mesh, check_batch_size
 from crnn_jax.train.events import EpochDone, StepDone
-from crnn_jax.train.loop import Diverged, Snapshot, fit
 from crnn_jax.train.feed import Feed
+from crnn_jax.train.loop import Diverged, Snapshot, fit
 from crnn_jax.train.metrics import score_tags
 from crnn_jax.train.predict import predict
 from crnn_jax.train.progress import Progress
