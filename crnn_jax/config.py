@@ -29,8 +29,9 @@ RULES: tuple[Rule, ...] = ("uniform", "sqrt")
 # Frames of the paper's 29.12 s clips, the length for which it specifies the networks' geometry.
 PAPER_FRAMES = 1366
 # Incremented when the same configuration starts to give different numbers, so that results are not
-# mixed. 2: clips of lengths other than the paper's are padded so that every frame counts.
-NUMERICS = 2
+# mixed. 2: clips of lengths other than the paper's are padded so that every frame counts. 3: the order of the
+# examples is NumPy's permutation of each epoch.
+NUMERICS = 3
 # Minimum number of input frames: every architecture has one left after its poolings.
 SHORTEST_FRAMES = 96
 # Half of the deviation from a target that the paper allows; nearly always attainable.
@@ -289,9 +290,8 @@ class RuntimeConfig:
     ----------
     resident
         Whether the set is kept in memory: on every GPU or TPU if it fills at most half of what is
-        free there, otherwise on the host if it fills at most a quarter of what is available; ``yes``
-        fills all that is available on the host, if it must, and ``no`` reads every batch from the
-        disk.
+        free there, otherwise on the host if it fills at most a quarter of what is available
+        (``yes``: or all of it). ``no``: every batch is read from the disk.
     read_threads
         Threads that read batches ahead of the training step.
     read_workers
@@ -320,7 +320,7 @@ class RuntimeConfig:
         check_positive(self, "read_workers", "checkpoint_seconds", or_zero=True)
         if self.resident == "yes" and self.read_workers:
             raise UserError(
-                "read from the disk, and resident yes keeps the set in memory; leave one of them out",
+                "they read from the disk, and resident yes keeps the set in memory; leave one out",
                 field="read_workers",
                 value=self.read_workers,
             )

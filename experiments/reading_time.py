@@ -14,7 +14,7 @@ import dataclasses
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import joblib
 import numpy as np
@@ -113,7 +113,7 @@ def read_ahead(
     return turn
 
 
-def rates(turns: dict[str, Callable[[], int]], rounds: int) -> dict[str, Sequence[float]]:
+def rates(turns: dict[str, Callable[[], int]], rounds: int) -> dict[str, list[float]]:
     """Return the clips/s of each turn, in rounds, so that a slow moment meets them all."""
     found: dict[str, list[float]] = {name: [] for name in turns}
     for turn in turns.values():

@@ -125,9 +125,12 @@ def split_over(mesh: Mesh, step: Callable, in_specs: Any, out_specs: Any, **jit_
     return jax.jit(mapped, **jit_options)
 
 
-def put_batch(mesh: Mesh, batch: Any, spec: P = P(AXIS)) -> Any:
-    """Turn this process's rows of a batch into arrays of the whole batch on the mesh."""
-    sharding = NamedSharding(mesh, spec)
+def put_batch(mesh: Mesh, batch: Any, spec: P | None = None) -> Any:
+    """Turn this process's rows of a batch into arrays of the whole batch on the mesh.
+
+    `spec` says along which axis it is split; None: the first.
+    """
+    sharding = NamedSharding(mesh, P(AXIS) if spec is None else spec)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 

@@ -61,7 +61,9 @@ def test_sets_with_compressed_records_are_read(small_set, tmp_path):
             writer.write(next(records))
         writer.close()
         assert path.stat().st_size < sizes[-1]
-    for ours, expected in zip(open_set(tmp_path).source("test"), small_set.source("test")):
+    for ours, expected in zip(
+        open_set(tmp_path).source("test"), small_set.source("test"), strict=True
+    ):
         np.testing.assert_array_equal(ours["log_mel"], expected["log_mel"])
 
 

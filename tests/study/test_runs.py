@@ -146,7 +146,7 @@ def test_a_run_is_identified_by_what_its_numbers_depend_on(out):
     for other, message in (
         (make_config(epochs=4), "train.epochs is 3 there and 4 here"),
         (make_config(tracks_digest="xyz"), 'data.tracks_digest is "abc" there'),
-        (make_config(numerics=3), "numerics is 2 there and 3 here"),
+        (make_config(numerics=4), "numerics is 3 there and 4 here"),
     ):
         with pytest.raises(UserError, match=message):
             runs.claim_folder(run, other)
@@ -162,7 +162,7 @@ def test_folders_of_older_versions(out):
     (run / "config.json").write_text(json.dumps(old))
     assert runs.read_config(run) == make_config(numerics=1, tracks_digest=None)
     runs.claim_folder(run, make_config(numerics=1))
-    with pytest.raises(UserError, match="numerics is 1 there and 2 here"):
+    with pytest.raises(UserError, match="numerics is 1 there and 3 here"):
         runs.claim_folder(run, make_config())
 
 
