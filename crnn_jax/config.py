@@ -29,8 +29,8 @@ RULES: tuple[Rule, ...] = ("uniform", "sqrt")
 # Frames of the paper's 29.12 s clips, the length for which it specifies the networks' geometry.
 PAPER_FRAMES = 1366
 # Incremented when the same configuration starts to give different numbers, so that results are not
-# mixed. 2: clips of lengths other than the paper's are padded so that every frame counts. 3: the order of the
-# examples is NumPy's permutation of each epoch.
+# mixed. 2: clips of lengths other than the paper's are padded so that every frame counts. 3: the
+# order of an epoch's examples is NumPy's permutation.
 NUMERICS = 3
 # Minimum number of input frames: every architecture has one left after its poolings.
 SHORTEST_FRAMES = 96
