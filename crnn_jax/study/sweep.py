@@ -4,13 +4,14 @@ Several processes can work on one folder, on one machine or on many that share t
 the cells that no other holds. An executor determines how the cells are run.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 from etils import epath
 
 from crnn_jax.config import SweepConfig
 from crnn_jax.data.prepared import PreparedSet
-from crnn_jax.study import runs
+from crnn_jax.study import ahead, runs
 from crnn_jax.study.events import (
     CellFailed,
     CellFinished,
@@ -30,8 +31,10 @@ Executor = Callable[[Sequence[Job], OnSweepEvent], Iterator[tuple[Job, Outcome]]
 
 def run_here(jobs: Sequence[Job], on_event: OnSweepEvent) -> Iterator[tuple[Job, Outcome]]:
     """Run jobs in this process, one after the other."""
-    for job in jobs:
-        yield job, attempt(job, on_event)
+    for job, following in itertools.zip_longest(jobs, jobs[1:]):
+        with ahead.compiling(following):
+            outcome = attempt(job, on_event)
+        yield job, outcome
 
 
 def sweep(

@@ -76,9 +76,12 @@ def compile_steps(
     # Initialisation runs outside the mesh, where there is no axis to average over.
     state = parallel.put_replicated(
         mesh,
+        # The seed is an argument: cells that only differ in it share what is compiled.
         jax.jit(
-            lambda: initial_state(build(model_config), optimizer, seed, model_config.n_mels, frames)
-        )(),
+            lambda seed: initial_state(
+                build(model_config), optimizer, seed, model_config.n_mels, frames
+            )
+        )(np.uint32(seed % 2**32)),
     )
     rows = config.batch_size // jax.process_count()
     batch = parallel.put_batch(

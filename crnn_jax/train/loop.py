@@ -150,6 +150,12 @@ def fit(
     return Fitted(run.best, progress, compiled, mesh.size, valid, test)
 
 
+@jax.jit
+def _copy(variables: PyTree) -> PyTree:
+    """Copy all arrays, as one program."""
+    return jax.tree.map(jnp.copy, variables)
+
+
 class _Run:
     """The mutable state of a training run, and the operations on it."""
 
@@ -168,8 +174,8 @@ class _Run:
         self.feed, self.checkpoints = feed, checkpoints
         self.on_event, self.stop_requested = on_event, stop_requested
         self.state = state
-        # A copy: a step donates the memory of the state before it.
-        self.best = jax.tree.map(jnp.copy, state.variables)
+        # A step donates the memory of the state before it.
+        self.best = _copy(state.variables)
         self.progress = Progress()
         self.clock = Clock()
         # XLA's products on CPUs are slower inside a loop, and a step there takes long.
@@ -253,7 +259,7 @@ class _Run:
         if scores.macro_auc > progress.best_valid_auc:
             progress.best_valid_auc = scores.macro_auc
             progress.best_epoch = progress.epoch + 1
-            self.best = jax.tree.map(jnp.copy, self.state.variables)
+            self.best = _copy(self.state.variables)
         record = EpochRecord(
             epoch=progress.epoch + 1,
             step=progress.step,

@@ -37,7 +37,11 @@ class TrainState:
 
 
 def initial_state(
-    model: nn.Module, optimizer: optax.GradientTransformation, seed: int, n_mels: int, frames: int
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    seed: int | Array,
+    n_mels: int,
+    frames: int,
 ) -> TrainState:
     """Return the state before the first step, determined by the seed."""
     # XLA's own generator: the default one takes seconds to compile for a dozen initialisers. The

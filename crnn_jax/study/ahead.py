@@ -1,0 +1,59 @@
+"""Compile the steps of the next cell while one trains, where cores have nothing else to do.
+
+What is compiled is found again in JAX's compilation cache. On a CPU the cores train: compiling
+beside that would take as long as compiling before it, and falsify the measured times.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+from crnn_jax.study import runs
+from crnn_jax.study.run import Job
+
+# One core feeds the accelerator, one compiles, and one is left for everything else.
+FEWEST_CORES = 3
+
+
+@contextlib.contextmanager
+def compiling(job: Job | None) -> Iterator[None]:
+    """Compile a job's steps within the context, in a thread, if that is worth it."""
+    if job is None or runs.read_result(job.run) is not None or not has_free_cores():
+        yield
+        return
+    thread = threading.Thread(target=compile_job, args=(job,), name=f"compile {job.cell.name}")
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def has_free_cores() -> bool:
+    """Return whether accelerators train, one process has them, and what it compiles is kept."""
+    import jax
+    import joblib
+
+    return (
+        jax.default_backend() != "cpu"
+        and jax.process_count() == 1
+        and jax.config.values["jax_compilation_cache_dir"] is not None
+        and joblib.cpu_count() >= FEWEST_CORES
+    )
+
+
+def compile_job(job: Job) -> None:
+    """Compile a job's steps into JAX's compilation cache."""
+    from crnn_jax.data.batches import count_frames
+    from crnn_jax.train.compile import compile_steps
+    from crnn_jax.train.devices import batch_mesh
+
+    # What is wrong with a cell is found, and said, when it is its turn.
+    with contextlib.suppress(Exception):
+        compile_steps(
+            job.config.model,
+            job.train,
+            job.cell.seed,
+            count_frames(job.data.mel, job.train.clip_seconds),
+            batch_mesh(job.train.batch_size, job.runtime.devices),
+        )
