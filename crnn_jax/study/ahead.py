@@ -34,10 +34,11 @@ def has_free_cores() -> bool:
     import jax
     import joblib
 
+    kept_in: str | None = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     return (
         jax.default_backend() != "cpu"
         and jax.process_count() == 1
-        and jax.config.values["jax_compilation_cache_dir"] is not None
+        and kept_in is not None
         and joblib.cpu_count() >= FEWEST_CORES
     )
 

@@ -36,7 +36,8 @@ def use_cores(devices: int | None = None, cores: int | None = None) -> None:
         Number of cores that this process may use, where it is known to be another than the
         system's, such as in a task of a cluster.
     """
-    if _is_fixed() or jax.config.read("jax_num_cpu_devices") > 0:
+    set_before: int = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]
+    if _is_fixed() or set_before > 0:
         return
     if devices is None:
         import joblib

@@ -57,9 +57,8 @@ def test_seeds_share_what_is_compiled(small_set, compilations, tmp_path):
     compiled, follow = compilations
     cells = study(seeds=(0, 1, 2**31))
     assert sweep(cells, small_set, epath.Path(tmp_path / "out"), on_event=follow) == []
-    first, *others = (f"conv1d-4000-uniform-seed{seed}" for seed in cells.seeds)
     assert compiled
-    assert {cell for cell, _, _ in compiled} == {first}
+    assert {cell for cell, _, _ in compiled} == {"conv1d-4000-uniform-seed0"}
 
 
 def test_the_next_cell_is_compiled_meanwhile(small_set, compilations, tmp_path, monkeypatch):
