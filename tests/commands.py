@@ -54,9 +54,12 @@ class Commands:
         out: Path,
         *flags: object,
         seeds: int = 1,
+        devices: int | None = 1,
         environment: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[str]:
-        """A sweep in a process group of its own."""
+        """A sweep in a process group of its own; on one device, as the tests' own processes."""
+        if devices is not None:
+            flags = (*flags, "--devices", devices)
         environment = {**os.environ, "XDG_CACHE_HOME": str(self.caches), **(environment or {})}
         command = [
             *(sys.executable, "-m", "crnn_jax", "sweep", "--out", out, "--dataset"),

@@ -29,8 +29,8 @@ def test_eight_devices_train_as_one(commands, tmp_path):
     runs = []
     for devices, environment in ((1, {}), (8, EIGHT)):
         out = tmp_path / str(devices)
-        flags = ("--checkpoint-seconds", 600, "--devices", devices)
-        code, _, err = finish(commands.start(out, *flags, environment=environment))
+        flags = ("--checkpoint-seconds", 600)
+        code, _, err = finish(commands.start(out, *flags, devices=devices, environment=environment))
         assert code == 0, err
         runs.append(out / CELL)
     one, eight = map(history, runs)
@@ -48,7 +48,9 @@ def test_eight_devices_train_as_one(commands, tmp_path):
 
 
 def test_a_batch_that_eight_devices_do_not_divide(commands, tmp_path):
-    code, _, err = finish(commands.start(tmp_path, "--batch-size", 12, environment=EIGHT))
+    code, _, err = finish(
+        commands.start(tmp_path, "--batch-size", 12, devices=None, environment=EIGHT)
+    )
     assert (code, err) == (
         2,
         "crnn-jax: --batch-size 12: not a multiple of 8, the number of devices; give 8 or 16\n",
@@ -122,7 +124,7 @@ def test_the_largest_divisor(number, limit):
 
 
 def test_a_run_uses_every_core_and_says_so(commands, tmp_path):
-    code, _, err = finish(commands.start(tmp_path))
+    code, _, err = finish(commands.start(tmp_path, devices=None))
     assert code == 0, err
     result = json.loads((tmp_path / CELL / "result.json").read_text())
     assert result["device_count"] == largest_divisor(8, joblib.cpu_count())

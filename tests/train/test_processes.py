@@ -10,15 +10,13 @@ from tests.commands import CELL, finish, free_port, history, kill, numbers, snap
 # Several processes that wait for each other take minutes: `make test-cluster`.
 pytestmark = pytest.mark.cluster
 
-TWO = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
 
-
-def start_two(commands, out, environments=({}, {})):
+def start_two(commands, out, devices=(1, 1)):
     address = f"127.0.0.1:{free_port()}"
     flags = ("--coordinator-address", address, "--num-processes", 2, "--heartbeat-seconds", 20)
     return [
-        commands.start(out, *flags, "--process-id", process, environment=environment)
-        for process, environment in enumerate(environments)
+        commands.start(out, *flags, "--process-id", process, devices=count)
+        for process, count in enumerate(devices)
     ]
 
 
@@ -26,7 +24,7 @@ def start_two(commands, out, environments=({}, {})):
 def one_process(commands, tmp_path_factory):
     """A run of one process with two devices."""
     out = tmp_path_factory.mktemp("one_process")
-    code, _, err = finish(commands.start(out, environment=TWO))
+    code, _, err = finish(commands.start(out, devices=2))
     assert code == 0, err
     return out / CELL
 
@@ -71,12 +69,12 @@ def test_one_of_two_is_terminated_and_both_stop(commands, one_process, tmp_path)
 
 
 def test_processes_with_different_numbers_of_devices(commands, tmp_path):
-    for process in start_two(commands, tmp_path, ({}, TWO)):
+    for process in start_two(commands, tmp_path, (1, 2)):
         code, _, err = finish(process)
         assert code == 2
         assert err == (
             "crnn-jax: --local-device-ids: the processes have 1, 2 devices; give each the same "
-            "number\n"
+            "number, with --devices on CPUs\n"
         )
 
 

@@ -81,7 +81,8 @@ def start_training(commands, out, *flags):
     command = [
         *(sys.executable, "-m", "crnn_jax.cli.main", "train", "--out", out, "--dataset"),
         *(commands.dataset, "--arch", "conv1d", "--target", 4000, "--epochs", 3),
-        *("--batch-size", 8, "--clip-seconds", 2.5, "--checkpoint-seconds", 0, *flags),
+        *("--batch-size", 8, "--clip-seconds", 2.5, "--checkpoint-seconds", 0, "--devices", 1),
+        *flags,
     ]
     return subprocess.Popen(
         list(map(str, command)),
