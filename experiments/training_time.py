@@ -70,10 +70,19 @@ def read_rows(path: epath.Path) -> list[dict[str, Any]]:
     return list(csv.DictReader(io.StringIO(path.read_text())))
 
 
+def torch_ratio(row: dict[str, Any]) -> Any:
+    """Return PyTorch's time of a float32 step over ours; None if it was not measured.
+
+    ``step_ratio`` is the name in tables of the time before `torch.compile` was among the ways.
+    """
+    return row.get("torch_float32_step_ratio") or row.get("step_ratio")
+
+
 def write_rows(path: epath.Path, rows: list[dict[str, Any]]) -> None:
-    """Write all rows under the columns of the last one."""
+    """Write all rows, under the columns of any of them."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[-1]), lineterminator="\n", restval="")
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
     writer.writeheader()
     writer.writerows(rows)
     write_file(path, text.getvalue().encode())
@@ -81,7 +90,7 @@ def write_rows(path: epath.Path, rows: list[dict[str, Any]]) -> None:
 
 def draw(rows: list[dict[str, Any]]) -> Figure:
     """Draw the time of a clip and, where all rows have it, PyTorch's time over ours."""
-    compared = all(row.get("step_ratio") for row in rows)
+    compared = all(torch_ratio(row) for row in rows)
     batches = sorted({int(row["batch"]) for row in rows})
     line_styles: dict[int, LineStyle] = {
         batch: "-" if batch == batches[-1] else "--" for batch in batches
@@ -103,7 +112,7 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
             times = [1e3 * float(row["step_s"]) / batch for row in cells]
             panels[0].plot(params, times, **line)
             if compared:
-                panels[1].plot(params, [float(row["step_ratio"]) for row in cells], **line)
+                panels[1].plot(params, [float(torch_ratio(row)) for row in cells], **line)
         panels[0].set(yscale="log", ylabel="Training step (ms per clip)")
         panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panels[0].yaxis.set_major_formatter("{x:g}")
@@ -142,7 +151,7 @@ def main(config: TrainingTime) -> None:
         row = benchmark(cell)
         rows.append(row)
         write_rows(table, rows)
-        ratio = f", PyTorch × {row['step_ratio']:.2f}" if "step_ratio" in row else ""
+        ratio = f", PyTorch × {torch_ratio(row):.2f}" if torch_ratio(row) else ""
         print(
             f"{arch} {target:,} batch {batch}: {1e3 * row['step_s'] / batch:.1f} ms per clip, "
             f"{row['gflops']:.0f} of {row['matmul_gflops']:.0f} GFLOP/s{ratio}"
