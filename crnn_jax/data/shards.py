@@ -108,7 +108,7 @@ def _disk_errors(path: epath.Path) -> Iterator[None]:
 def _write_records(task: ShardTask, path: epath.Path) -> ShardResult:
     shape = features(task.mel, task.n_tags)
     serializer = example_serializer.ExampleSerializer(shape.get_serialized_info())
-    # One record per group: records are read in random order. Not compressed: that takes four times
+    # One record per group: records are read in random order. Not compressed: that takes three times
     # as long to read, and saves a fifth of the disk.
     writer = ArrayRecordWriter(os.fspath(path), "group_size:1,uncompressed")
     n_examples, n_bytes = 0, 0
