@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import signal
+import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, TypedDict
 
@@ -153,29 +154,27 @@ def shuffle_places(n_examples: int, seed: int, epoch: int) -> Int[np.ndarray, "e
 
 @dataclasses.dataclass(frozen=True)
 class TrainingPlaces(Sequence[Int[np.ndarray, "rows"]]):
-    """Places of the clips of every training batch, as far as one process reads it.
+    """Places of the clips of the training batches, without end, as far as one process reads them.
 
     All of a batch are found at once: one by one, as `grain.MapDataset.shuffle` does, takes as long
     as reading them.
 
     Attributes
     ----------
-    n_examples, batch_size, epochs, seed
-        Clips of the split, clips of a batch over all processes, epochs, and the seed of their
-        orders.
+    n_examples, batch_size, seed
+        Clips of the split, clips of a batch over all processes, and the seed of the epochs' orders.
     process, n_processes
         Which rows of each batch.
     """
 
     n_examples: int
     batch_size: int
-    epochs: int
     seed: int
     process: int
     n_processes: int
 
     def __len__(self) -> int:
-        return self.epochs * (self.n_examples // self.batch_size)
+        return sys.maxsize
 
     def __getitem__(self, number: int) -> Int[np.ndarray, "rows"]:  # type: ignore[override]
         epoch, step = divmod(number, self.n_examples // self.batch_size)
@@ -238,7 +237,7 @@ def training_batches(
     process: int = 0,
     n_processes: int = 1,
 ) -> Generator[Any, None, None]:
-    """Yield the batches of the shuffled training split of all epochs, from number `first` on.
+    """Yield batches of the shuffled training split indefinitely, starting with number `first`.
 
     Every epoch has its own order, determined by the seed; the examples that do not fill the last
     batch of an epoch are left out of that epoch. With several processes, each gets its own rows of
@@ -250,7 +249,6 @@ def training_batches(
     places = TrainingPlaces(
         count_examples(data, "train", config),
         config.batch_size,
-        config.epochs,
         seed,
         process,
         n_processes,

@@ -4,7 +4,6 @@ Wherever the clips are, the batches are the same, byte for byte, and in the same
 """
 
 import contextlib
-import itertools
 from collections.abc import Generator
 from typing import Any, Literal, Protocol
 
@@ -126,8 +125,7 @@ class TrainingFeed:
 
     def start(self) -> None:
         """Read the first batch: processes that read ahead take seconds to start."""
-        # There is none where all steps are done, and only the last scores are missing.
-        self._waiting = list(itertools.islice(self._rows, 1))
+        self._waiting = [next(self._rows)]
 
     def take(self, n_batches: int = 1) -> Any:
         """Return the next batch, or the next ones along a new first axis if more than one."""
