@@ -9,12 +9,14 @@ timed again.
     python experiments/training_time.py --out runs/training_time --against torch
 """
 
-import csv
 import dataclasses
+import functools
 import io
 import itertools
-from typing import Any, Literal
+import operator
+from typing import Literal
 
+import pandas as pd
 import tyro
 from etils import epath
 from matplotlib.figure import Figure
@@ -30,9 +32,11 @@ from crnn_jax.figures.parameter_axis import scale_parameter_axis
 from crnn_jax.files import write_file
 
 ARCHS: tuple[Architecture, ...] = ("conv1d", "conv2d", "crnn")
-BATCHES = (8, 16)
+BATCHES = (16,)
 LineStyle = Literal["-", "--"]
 KEY = ("arch", "target", "batch", "precision")
+# PyTorch's time of a step over ours, where it was measured.
+RATIO = "torch_float32_step_ratio"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,64 +67,49 @@ class TrainingTime:
     rounds: int = 3
 
 
-def read_rows(path: epath.Path) -> list[dict[str, Any]]:
-    """Read the rows of an earlier call."""
+def read_table(path: epath.Path) -> pd.DataFrame:
+    """Read what earlier calls have timed; no rows if there was none."""
     if not path.exists():
-        return []
-    return list(csv.DictReader(io.StringIO(path.read_text())))
+        return pd.DataFrame(columns=list(KEY))
+    return pd.read_csv(io.StringIO(path.read_text()))
 
 
-def torch_ratio(row: dict[str, Any]) -> Any:
-    """Return PyTorch's time of a float32 step over ours; None if it was not measured.
-
-    ``step_ratio`` is the name in tables of the time before `torch.compile` was among the ways.
-    """
-    return row.get("torch_float32_step_ratio") or row.get("step_ratio")
+def is_timed(table: pd.DataFrame, cell: BenchmarkConfig) -> bool:
+    """Tell whether a cell is in the table."""
+    same = [table[key] == getattr(cell, key) for key in KEY]
+    return bool(functools.reduce(operator.and_, same).any())
 
 
-def write_rows(path: epath.Path, rows: list[dict[str, Any]]) -> None:
-    """Write all rows, under the columns of any of them."""
-    text = io.StringIO()
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_file(path, text.getvalue().encode())
-
-
-def draw(rows: list[dict[str, Any]]) -> Figure:
+def draw(table: pd.DataFrame) -> Figure:
     """Draw the time of a clip and, where all rows have it, PyTorch's time over ours."""
-    compared = all(torch_ratio(row) for row in rows)
-    batches = sorted({int(row["batch"]) for row in rows})
+    compared = RATIO in table and bool(table[RATIO].notna().all())
+    batches = sorted(table["batch"].unique())
     line_styles: dict[int, LineStyle] = {
         batch: "-" if batch == batches[-1] else "--" for batch in batches
     }
-    looks = architecture_looks(row["arch"] for row in rows)
+    looks = architecture_looks(table["arch"])
     with style():
         figure = new_figure(COLUMN_WIDTH, 4.6 if compared else 2.6)
         panels = list(figure.subplots(2 if compared else 1, 1, sharex=True, squeeze=False)[:, 0])
         for (arch, look), batch in itertools.product(looks.items(), batches):
-            cells = [row for row in rows if (row["arch"], int(row["batch"])) == (arch, batch)]
-            cells.sort(key=lambda row: int(row["params"]))
-            params = [int(row["params"]) for row in cells]
+            cells = table[(table["arch"] == arch) & (table["batch"] == batch)]
+            cells = cells.sort_values("params")
             line = {
                 "color": look.colour,
                 "marker": look.marker,
                 "linestyle": line_styles[batch],
                 "label": f"{look.name}, batch {batch}",
             }
-            times = [1e3 * float(row["step_s"]) / batch for row in cells]
-            panels[0].plot(params, times, **line)
+            panels[0].plot(cells["params"], 1e3 * cells["step_s"] / batch, **line)
             if compared:
-                panels[1].plot(params, [float(torch_ratio(row)) for row in cells], **line)
+                panels[1].plot(cells["params"], cells[RATIO], **line)
         panels[0].set(yscale="log", ylabel="Training step (ms per clip)")
         panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panels[0].yaxis.set_major_formatter("{x:g}")
         panels[0].yaxis.set_minor_locator(NullLocator())
-        targets = [int(row["target"]) for row in rows]
-        scale_parameter_axis(panels[-1], [int(row["params"]) for row in rows], targets)
+        scale_parameter_axis(panels[-1], list(table["params"]), list(table["target"]))
         if compared:
-            panels[1].set_ylabel("PyTorch's time / ours")
+            panels[1].set_ylabel("PyTorch's time / ours,\nfastest way in float32")
             panels[1].axhline(1.0, color=GREY, linewidth=0.8)
             panels[1].set_ylim(bottom=0)
         add_legend(
@@ -130,7 +119,7 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
                 Line2D([], [], color=GREY, linestyle=line_style, label=f"batch {batch}")
                 for batch, line_style in line_styles.items()
             ],
-            title=", ".join(sorted({row["device"] for row in rows})),
+            title=", ".join(sorted(table["device"].unique())),
         )
     return figure
 
@@ -139,25 +128,26 @@ def main(config: TrainingTime) -> None:
     """Time the cells that are not in the table yet."""
     out = epath.Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
-    table = out / "training_time.csv"
-    rows = read_rows(table)
-    done = {tuple(str(row[key]) for key in KEY) for row in rows}
+    path = out / "training_time.csv"
+    table = read_table(path)
     for batch, target, arch in itertools.product(config.batches, config.targets, config.archs):
         cell = BenchmarkConfig(
             arch, target, batch=batch, rounds=config.rounds, against=config.against
         )
-        if (arch, str(target), str(batch), cell.precision) in done:
+        if is_timed(table, cell):
             continue
-        row = benchmark(cell)
-        rows.append(row)
-        write_rows(table, rows)
-        ratio = f", PyTorch × {torch_ratio(row):.2f}" if torch_ratio(row) else ""
+        report = benchmark(cell)
+        row = {key: value for key, value in report.items() if not isinstance(value, dict)}
+        table = pd.concat([table, pd.DataFrame([row])], ignore_index=True)
+        write_file(path, table.to_csv(index=False).encode())
+        ratio = f", PyTorch × {row[RATIO]:.2f}" if RATIO in row else ""
         print(
             f"{arch} {target:,} batch {batch}: {1e3 * row['step_s'] / batch:.1f} ms per clip, "
-            f"{row['gflops']:.0f} of {row['matmul_gflops']:.0f} GFLOP/s{ratio}"
+            f"{row['gflops']:.0f} of {row['matmul_gflops']:.0f} GFLOP/s{ratio}",
+            flush=True,
         )
-    for path in write_figure(draw(read_rows(table)), out / "figures", "training_time"):
-        print(path)
+    for figure in write_figure(draw(table), out / "figures", "training_time"):
+        print(figure)
 
 
 if __name__ == "__main__":

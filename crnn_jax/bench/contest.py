@@ -2,7 +2,7 @@
 
 PyTorch has many ways to compute the same network: as written or compiled (`torch.compile`), in two
 memory layouts, in two precisions. Which is the fastest depends on the network and the processor,
-so all are tried for a turn, and the fastest of each kind race against ours.
+so they are tried for a turn, and the fastest of each kind race against ours.
 """
 
 import contextlib
@@ -143,51 +143,80 @@ KINDS: dict[str, Callable[[TorchVariant], bool]] = {
     "float32": lambda variant: variant.precision == "float32",
     "any": lambda variant: True,
 }
+# The fastest so far, by what was timed and by kind, such as ("step", "float32").
+Leaders = dict[tuple[str, str], Finalist]
+
+
+@dataclasses.dataclass
+class Qualification:
+    """Outcome of the first turns.
+
+    Attributes
+    ----------
+    finalists
+        The fastest variant by what was timed and kind, such as ``("step", "float32")``.
+    first_turns
+        Median times of every variant that had a turn, in s, by its name and what was timed.
+    failed
+        Why a variant could not be measured, by its name.
+    """
+
+    finalists: Leaders = dataclasses.field(default_factory=dict)
+    first_turns: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    failed: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @contextlib.contextmanager
-def qualify(
-    setup: Mapping[str, Any], turn_seconds: float
-) -> Iterator[tuple[dict[tuple[str, str], Finalist], dict[str, str]]]:
-    """Give every variant of PyTorch a turn, and keep the processes of the fastest until exit.
+def qualify(setup: Mapping[str, Any], turn_seconds: float) -> Iterator[Qualification]:
+    """Give PyTorch's variants a turn, and keep the processes of the fastest until exit.
+
+    Compilation takes one to several minutes on a CPU: of the four combinations of layout and
+    precision, those are compiled that were the fastest of their kind as written.
 
     One process runs at a time, so that a machine has to have memory for the finalists only.
-
-    Yields
-    ------
-    dict
-        The fastest variant by what was timed and kind, such as ``("step", "float32")``.
-    dict
-        Why a variant could not be measured, by its name.
     """
-    best: dict[tuple[str, str], Finalist] = {}
-    failed: dict[str, str] = {}
+    outcome = Qualification()
     opened: list[Contestant] = []
     try:
-        for variant in VARIANTS:
-            contestant = Contestant("torch")
-            opened.append(contestant)
-            ready = contestant.ask({**setup, **dataclasses.asdict(variant)})
-            if "failed" in ready:
-                failed[variant.name] = ready["failed"]
-                continue
-            first = {"step": statistics.median(contestant.seconds("step", turn_seconds))}
-            peak = contestant.peak_memory()
-            first["forward"] = statistics.median(contestant.seconds("forward", turn_seconds))
-            finalist = Finalist(variant, contestant, first, peak)
-            for what, (kind, belongs) in itertools.product(WHAT, KINDS.items()):
-                leader = best.get((what, kind))
-                if belongs(variant) and (leader is None or first[what] < leader.first[what]):
-                    best[what, kind] = finalist
-            still = {id(leader.contestant) for leader in best.values()}
-            for other in opened:
-                if id(other) not in still:
-                    other.close()
-            opened = [other for other in opened if id(other) in still]
-        yield best, failed
+        for variant in (variant for variant in VARIANTS if not variant.compiled):
+            _take_turn(outcome, opened, variant, setup, turn_seconds)
+        fastest = dict.fromkeys(leader.variant for leader in outcome.finalists.values())
+        for variant in fastest:
+            compiled = dataclasses.replace(variant, compiled=True)
+            _take_turn(outcome, opened, compiled, setup, turn_seconds)
+        yield outcome
     finally:
         for contestant in opened:
             contestant.close()
+
+
+def _take_turn(
+    outcome: Qualification,
+    opened: list[Contestant],
+    variant: TorchVariant,
+    setup: Mapping[str, Any],
+    turn_seconds: float,
+) -> None:
+    """Measure a variant, and end the processes that are no longer the fastest of any kind."""
+    contestant = Contestant("torch")
+    opened.append(contestant)
+    ready = contestant.ask({**setup, **dataclasses.asdict(variant)})
+    if "failed" in ready:
+        outcome.failed[variant.name] = ready["failed"]
+    else:
+        first = {"step": statistics.median(contestant.seconds("step", turn_seconds))}
+        peak = contestant.peak_memory()
+        first["forward"] = statistics.median(contestant.seconds("forward", turn_seconds))
+        outcome.first_turns[variant.name] = first
+        finalist = Finalist(variant, contestant, first, peak)
+        for what, (kind, belongs) in itertools.product(WHAT, KINDS.items()):
+            leader = outcome.finalists.get((what, kind))
+            if belongs(variant) and (leader is None or first[what] < leader.first[what]):
+                outcome.finalists[what, kind] = finalist
+    running = [leader.contestant for leader in outcome.finalists.values()]
+    for other in [other for other in opened if other not in running]:
+        opened.remove(other)
+        other.close()
 
 
 def race(

@@ -19,7 +19,15 @@ from typing import Any, Literal
 
 import joblib
 
-from crnn_jax.bench.contest import KINDS, WHAT, Contestant, Finalist, qualify, race
+from crnn_jax.bench.contest import (
+    KINDS,
+    WHAT,
+    Contestant,
+    Finalist,
+    Qualification,
+    qualify,
+    race,
+)
 from crnn_jax.config import BenchmarkConfig, MelConfig
 from crnn_jax.errors import UserError
 from crnn_jax.models import ARCHITECTURES
@@ -101,8 +109,9 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         fastest of all: ``torch_float32_step`` and ``torch_any_step`` (which way that is, such as
         ``compiled, channels_last, float32``) with ``_s``, ``_s_fastest``, ``_s_slowest`` (in s)
         and ``_ratio`` (PyTorch's time over ours); the same for ``_forward``; and
-        ``torch_peak_memory_bytes`` of the float32 step. ``torch_failed`` says which ways could not
-        be measured, and why.
+        ``torch_peak_memory_bytes`` of the float32 step. ``torch_first_turns`` are the medians by
+        which these were chosen, in s; ``torch_failed`` says which ways could not be measured, and
+        why.
 
         On a CPU, peak memory is that of the process, libraries included, while training steps run
         (on Linux; elsewhere it includes compilation). On another device it is what the library has
@@ -138,13 +147,13 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         ours = Contestant("jax", environment)
         processes.callback(ours.close)
         devices = ours.devices
-        finalists: dict[tuple[str, str], Finalist] = {}
-        failed: dict[str, str] = {}
+        outcome = Qualification()
         if against:
             setup["device"] = _twin_device(devices, config.devices)
         ready = ours.ask(setup)
         if against:
-            finalists, failed = processes.enter_context(qualify(setup, config.turn_seconds))
+            outcome = processes.enter_context(qualify(setup, config.turn_seconds))
+        finalists = outcome.finalists
         # Memory first: what is asked after the first turn is not part of a training step.
         ours.seconds("step", config.turn_seconds)
         peak = ours.peak_memory()
@@ -195,7 +204,8 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         }
     if against:
         report["torch_peak_memory_bytes"] = finalists["step", "float32"].peak_memory_bytes
-        report["torch_failed"] = failed
+        report["torch_first_turns"] = outcome.first_turns
+        report["torch_failed"] = outcome.failed
     return report
 
 

@@ -166,7 +166,7 @@ def test_twins_have_the_same_parameters(arch):
 
 
 @needs_torch
-# Four of the ways have to be compiled.
+# Some of the ways have to be compiled.
 @pytest.mark.timeout(900)
 def test_against_torch():
     report = benchmark(
@@ -180,12 +180,18 @@ def test_against_torch():
             against="torch",
         )
     )
-    measured = {variant.name for variant in VARIANTS} - report["torch_failed"].keys()
-    assert len(measured) >= 4
+    turns = report["torch_first_turns"]
+    as_written = {variant.name for variant in VARIANTS if not variant.compiled}
+    measured = set(turns)
+    assert as_written <= measured <= {variant.name for variant in VARIANTS}
+    compiled = measured - as_written
+    # Compiled is what was the fastest of its kind as written.
+    assert 1 <= len(compiled) + len(report["torch_failed"]) <= 4
     for what in ("step", "forward"):
         fastest, of_all = report[f"torch_float32_{what}"], report[f"torch_any_{what}"]
         assert {fastest, of_all} <= measured
         assert fastest.endswith("float32")
+        assert of_all == min(measured, key=lambda name: turns[name][what])
         for name in ("float32", "any"):
             times = [
                 report[f"torch_{name}_{what}_s{which}"] for which in ("_fastest", "", "_slowest")

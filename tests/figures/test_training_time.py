@@ -4,9 +4,11 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from etils import epath
 
+from crnn_jax.config import BenchmarkConfig
 from tests.figures.artists import legend_texts, lines
 
 ROOT = Path(__file__).parents[2]
@@ -23,25 +25,38 @@ def study():
 
 
 @pytest.fixture
-def rows(study):
-    return study.read_rows(epath.Path(ROOT / "results" / "training_time" / "training_time.csv"))
+def table(study):
+    return study.read_table(epath.Path(ROOT / "results" / "training_time" / "training_time.csv"))
 
 
-def test_committed_times_are_drawn(study, rows):
-    times, ratios = study.draw(rows).axes
-    assert len(lines(times)) == len(lines(ratios)) - 1 == 6
+def test_committed_times_are_drawn(study, table):
+    times, ratios = study.draw(table).axes
+    looks = table[["arch", "batch"]].drop_duplicates()
+    assert len(lines(times)) == len(lines(ratios)) - 1 == len(looks) > 0
     for arch, name in (("conv1d", "Conv1D"), ("crnn", "CRNN")):
-        line = lines(times)[f"{name}, batch 8"]
-        cells = [row for row in rows if (row["arch"], row["batch"]) == (arch, "8")]
-        np.testing.assert_array_equal(
-            np.sort(line.get_xdata()), sorted(int(row["params"]) for row in cells)
-        )
+        batch = table["batch"].max()
+        line = lines(times)[f"{name}, batch {batch}"]
+        cells = table[(table["arch"] == arch) & (table["batch"] == batch)]
+        np.testing.assert_array_equal(np.sort(line.get_xdata()), np.sort(cells["params"]))
         np.testing.assert_allclose(
-            np.sort(line.get_ydata()), sorted(float(row["step_s"]) / 8 * 1e3 for row in cells)
+            np.sort(line.get_ydata()), np.sort(cells["step_s"]) / batch * 1e3
         )
 
 
-def test_an_architecture_without_a_look_is_drawn(study, rows):
-    figure = study.draw([*rows, *({**row, "arch": "mynet"} for row in rows[:3])])
-    assert "mynet, batch 8" in lines(figure.axes[0])
+def test_an_architecture_without_a_look_is_drawn(study, table):
+    mine = table[:3].assign(arch="mynet")
+    figure = study.draw(pd.concat([table, mine]))
+    assert f"mynet, batch {mine['batch'].iloc[0]}" in lines(figure.axes[0])
     assert "mynet" in legend_texts(figure)
+
+
+def test_ratios_are_drawn_where_all_cells_have_one(study, table):
+    ratios = table["torch_float32_step_ratio"].where(table.index > 0)
+    assert len(study.draw(table.assign(torch_float32_step_ratio=ratios)).axes) == 1
+
+
+def test_cells_that_are_timed_are_known(study, table):
+    arch, target, batch, precision = table.loc[0, list(study.KEY)]
+    assert study.is_timed(table, BenchmarkConfig(arch, target, batch=batch))
+    assert not study.is_timed(table, BenchmarkConfig(arch, target + 1, batch=batch))
+    assert not study.is_timed(study.read_table(epath.Path("missing")), BenchmarkConfig(arch))
