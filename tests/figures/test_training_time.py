@@ -56,7 +56,7 @@ def test_ratios_are_drawn_where_all_cells_have_one(study, table):
 
 
 def test_cells_that_are_timed_are_known(study, table):
-    arch, target, batch, precision = table.loc[0, list(study.KEY)]
+    arch, target, batch, _ = table.loc[0, list(study.KEY)]
     assert study.is_timed(table, BenchmarkConfig(arch, target, batch=batch))
     assert not study.is_timed(table, BenchmarkConfig(arch, target + 1, batch=batch))
     assert not study.is_timed(study.read_table(epath.Path("missing")), BenchmarkConfig(arch))
