@@ -186,7 +186,8 @@ def train(
     seed
         Seed of parameters, dropout and the order of the examples.
     network, train, runtime
-        Options of the network, of training, and of the execution; no number depends on the last.
+        Options of the network, of training, and of the execution; no number depends on the last,
+        beyond rounding.
     on_event
         Called with each `crnn_jax.study.events.SweepEvent`.
 

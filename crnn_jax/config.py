@@ -290,7 +290,7 @@ class RuntimeConfig:
     ----------
     resident
         Whether the set is kept in memory: on every GPU or TPU if it fills at most half of what is
-        free there, otherwise on the host if it fills at most a quarter of what is available
+        free there, otherwise on the host if it fills at most an eighth of what is available
         (``yes``: or all of it). ``no``: every batch is read from the disk.
     read_threads
         Threads that read batches ahead of the training step.

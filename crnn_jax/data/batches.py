@@ -5,6 +5,7 @@ iterator is one number, whether threads or processes read ahead, and any process
 rows of any batch.
 """
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import functools
@@ -14,6 +15,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, TypedDict
 
 import grain
+import joblib
 import numpy as np
 from absl import flags
 from jaxtyping import Float16, Int, UInt8
@@ -22,6 +24,9 @@ from crnn_jax.config import SHORTEST_FRAMES, MelConfig, RuntimeConfig, TrainConf
 from crnn_jax.data.prepared import PreparedSet
 from crnn_jax.errors import UserError
 from crnn_jax.signals import end_with_parent
+
+# Clips that a thread reads at a time into memory, and the threads that do: more are not faster.
+CLIPS_AT_A_TIME, MOST_THREADS = 64, 4
 
 
 class Batch(TypedDict):
@@ -84,10 +89,19 @@ class ReadClips:
 
     def __call__(self, places: Int[np.ndarray, "rows"]) -> Batch:
         """Read a batch; the copy into it is the only one."""
-        batch = Batch(
-            log_mel=np.empty((len(places), self.n_mels, self.frames), np.float16),
-            tags=np.empty((len(places), self.n_tags), np.uint8),
+        batch = self.empty(len(places))
+        self.fill(batch, places)
+        return batch
+
+    def empty(self, n_rows: int) -> Batch:
+        """Return a batch whose values are not set."""
+        return Batch(
+            log_mel=np.empty((n_rows, self.n_mels, self.frames), np.float16),
+            tags=np.empty((n_rows, self.n_tags), np.uint8),
         )
+
+    def fill(self, batch: Batch, places: Int[np.ndarray, "rows"]) -> None:
+        """Read clips into the first rows of a batch."""
         # As bytes: a view of a record may be at an odd address, from which NumPy copies float16
         # number by number.
         rows = batch["log_mel"].view(np.uint8)
@@ -98,7 +112,6 @@ class ReadClips:
             rows[row] = stored[:, 2 * start : 2 * (start + self.frames)]
             # No view of the record is kept: its memory is used again for the next one.
             batch["tags"][row] = example["tags"]
-        return batch
 
 
 class ResidentClips:
@@ -214,14 +227,29 @@ def clips_on_disk(data: PreparedSet, split: str, config: TrainConfig) -> ReadCli
     )
 
 
+def read_all(read: ReadClips, n_examples: int) -> Batch:
+    """Read the first clips of a split into one batch, in several threads."""
+    clips = read.empty(n_examples)
+
+    def fill(start: int) -> None:
+        rows = slice(start, start + CLIPS_AT_A_TIME)
+        part = Batch(log_mel=clips["log_mel"][rows], tags=clips["tags"][rows])
+        read.fill(part, np.arange(start, start + len(part["tags"])))
+
+    with concurrent.futures.ThreadPoolExecutor(min(MOST_THREADS, joblib.cpu_count())) as threads:
+        # In this thread, too, what a thread raises is raised.
+        for _ in threads.map(fill, range(0, n_examples, CLIPS_AT_A_TIME)):
+            pass
+    return clips
+
+
 def load_clips(data: PreparedSet, split: str, config: TrainConfig) -> ResidentClips:
     """Read the used clips of a split into memory, once for as long as the set is referenced."""
     n_examples = count_examples(data, split, config)
     frames = count_frames(data.mel, config.clip_seconds)
 
     def load() -> ResidentClips:
-        read = clips_on_disk(data, split, config)
-        return ResidentClips(read(np.arange(n_examples)))
+        return ResidentClips(read_all(clips_on_disk(data, split, config), n_examples))
 
     return data.keep((load_clips, split, n_examples, frames), load)
 

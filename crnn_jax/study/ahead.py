@@ -1,12 +1,14 @@
 """Compile the steps of the next cell while one trains, where cores have nothing else to do.
 
 What is compiled is found again in JAX's compilation cache. On a CPU the cores train: compiling
-beside that would take as long as compiling before it, and falsify the measured times.
+beside that would take as long as compiling before it, and falsify the measured times. On a GPU XLA
+tries kernels out for some seconds, which the cell that trains may notice: cells that end by their
+time are left alone.
 """
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from crnn_jax.study import runs
 from crnn_jax.study.run import Job
@@ -16,17 +18,29 @@ FEWEST_CORES = 3
 
 
 @contextlib.contextmanager
-def compiling(job: Job | None) -> Iterator[None]:
-    """Compile a job's steps within the context, in a thread, if that is worth it."""
-    if job is None or runs.read_result(job.run) is not None or not has_free_cores():
-        yield
-        return
-    thread = threading.Thread(target=compile_job, args=(job,), name=f"compile {job.cell.name}")
-    thread.start()
+def compiling(job: Job | None) -> Iterator[Callable[[], None]]:
+    """Yield what starts to compile a job's steps, in a thread, if that is worth it.
+
+    To be called when the cell before it is really trained here: a cell that another process holds
+    is passed over at once.
+    """
+    threads: list[threading.Thread] = []
+
+    def begin() -> None:
+        if job is None or threads or not has_free_cores():
+            return
+        if runs.read_result(job.run) is not None or job.train.max_train_seconds is not None:
+            return
+        threads.append(
+            threading.Thread(target=compile_job, args=(job,), name=f"compile {job.cell.name}")
+        )
+        threads[0].start()
+
     try:
-        yield
+        yield begin
     finally:
-        thread.join()
+        for thread in threads:
+            thread.join()
 
 
 def has_free_cores() -> bool:

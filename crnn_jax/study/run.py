@@ -264,7 +264,7 @@ def describe(error: Exception, train: TrainConfig) -> str:
     )
     if of_device or isinstance(error, MemoryError):
         return (
-            f"{OUT_OF_MEMORY} with a batch of {train.batch_size}: give a smaller batch_size, or a "
-            f"shorter clip_seconds ({words})"
+            f"{OUT_OF_MEMORY} with a batch of {train.batch_size}: give a smaller batch_size, a "
+            f"shorter clip_seconds, or resident no ({words})"
         )
     return f"{type(error).__name__}: {words}"

@@ -23,6 +23,7 @@ from crnn_jax.data.batches import (
     count_frames,
     evaluation_batches,
     load_clips,
+    read_all,
     training_batches,
 )
 from crnn_jax.data.memory import available_memory
@@ -33,11 +34,13 @@ from crnn_jax.train.devices import AXIS, is_cpu
 
 Residence = Literal["disk", "memory", "devices"]
 
-# Part of the available memory that a set may take by default: other processes train beside this
-# one, and on an accelerator a step needs memory too.
-HOST_PART, DEVICE_PART = 0.25, 0.5
-# Clips per device in a batch of an evaluation on accelerators, which small batches leave idle.
-EVALUATION_CLIPS = 64
+# Part of the available memory that a set may take by default. On the host up to eight processes,
+# one for each GPU, may start at the same time, and each sees what is available before the others
+# have taken theirs. On an accelerator, of what a step leaves.
+HOST_PART, DEVICE_PART = 1 / 8, 0.5
+# Clips per device in a batch of an evaluation on accelerators, which small batches leave idle; but
+# not more than so many times a training batch, which takes about that much more memory per clip.
+EVALUATION_CLIPS, EVALUATION_BATCHES = 64, 4
 
 
 class Clips(Protocol):
@@ -122,17 +125,30 @@ class TrainingFeed:
     def __init__(self, clips: Clips, rows: Generator[Any, None, None]):
         self._clips, self._rows = clips, rows
         self._waiting: list[Any] = []
+        # Rows of the right shape, to compile with.
+        self._sample: Any = None
+        self._compiled: set[int] = set()
 
     def start(self) -> None:
         """Read the first batch: processes that read ahead take seconds to start."""
-        self._waiting = [next(self._rows)]
+        self._sample = next(self._rows)
+        self._waiting = [self._sample]
+
+    def compile(self, n_batches: int) -> None:
+        """Compile what puts as many batches on the mesh, so that `take` does not have to."""
+        if n_batches not in self._compiled:
+            jax.block_until_ready(self._put([self._sample] * n_batches))
+            self._compiled.add(n_batches)
 
     def take(self, n_batches: int = 1) -> Any:
         """Return the next batch, or the next ones along a new first axis if more than one."""
         rows = [
             self._waiting.pop() if self._waiting else next(self._rows) for _ in range(n_batches)
         ]
-        return self._clips.put(rows[0]) if n_batches == 1 else self._clips.put_several(*rows)
+        return self._put(rows)
+
+    def _put(self, rows: list[Any]) -> Any:
+        return self._clips.put(*rows) if len(rows) == 1 else self._clips.put_several(*rows)
 
     def close(self) -> None:
         """Stop reading ahead."""
@@ -150,6 +166,8 @@ class Feed:
         The devices.
     runtime
         Threads and processes that read ahead, and whether the set is kept in memory.
+    step_bytes
+        Memory that a step will need on each device.
 
     Attributes
     ----------
@@ -168,9 +186,15 @@ class Feed:
         config: TrainConfig,
         mesh: Mesh,
         runtime: RuntimeConfig = RuntimeConfig(),
+        step_bytes: int = 0,
     ):
         self.data, self.config, self.mesh, self.runtime = data, config, mesh, runtime
-        self.residence: Residence = choose_residence(data, config, mesh, runtime)
+        self.residence: Residence = choose_residence(data, config, mesh, runtime, step_bytes)
+
+    def load(self) -> None:
+        """Read what is kept in memory or on the devices, if it is not there yet."""
+        for split in self.data.n_examples:
+            self._clips(split)
 
     def training(self, seed: int, first: int = 0) -> TrainingFeed:
         """Start reading the training batches, from number `first` on."""
@@ -223,7 +247,7 @@ class Feed:
                 return self.data.keep(
                     (ClipsOnDevices, split, n_examples, frames, self.mesh),
                     lambda: ClipsOnDevices(
-                        clips_on_disk(self.data, split, self.config)(np.arange(n_examples)),
+                        read_all(clips_on_disk(self.data, split, self.config), n_examples),
                         self.mesh,
                     ),
                 )
@@ -233,11 +257,14 @@ def evaluation_batch_size(config: TrainConfig, mesh: Mesh) -> int:
     """Return the clips per batch of an evaluation, over all devices."""
     if is_cpu(mesh):
         return config.batch_size
-    return max(config.batch_size, EVALUATION_CLIPS * mesh.size)
+    return max(
+        config.batch_size,
+        min(EVALUATION_CLIPS * mesh.size, EVALUATION_BATCHES * config.batch_size),
+    )
 
 
 def choose_residence(
-    data: PreparedSet, config: TrainConfig, mesh: Mesh, runtime: RuntimeConfig
+    data: PreparedSet, config: TrainConfig, mesh: Mesh, runtime: RuntimeConfig, step_bytes: int = 0
 ) -> Residence:
     """Choose where the clips are kept: the same for all processes, and for all cells of a process.
 
@@ -255,23 +282,31 @@ def choose_residence(
     required = runtime.resident == "yes"
     return data.keep(
         (choose_residence, needed, mesh, required),
-        lambda: _where_it_fits(data, needed, mesh, required=required),
+        lambda: _where_it_fits(data, needed, mesh, step_bytes, required=required),
     )
 
 
-def _where_it_fits(data: PreparedSet, needed: int, mesh: Mesh, *, required: bool) -> Residence:
+def _where_it_fits(
+    data: PreparedSet, needed: int, mesh: Mesh, step_bytes: int, *, required: bool
+) -> Residence:
     available = available_memory()
     fits_host = needed <= available * (1 if required else HOST_PART)
     fits_devices = not is_cpu(mesh) and all(
-        needed <= DEVICE_PART * _free_memory(device) for device in mesh.local_devices
+        needed <= DEVICE_PART * (_free_memory(device) - step_bytes)
+        for device in mesh.local_devices
     )
     # A process without room decides for all.
     beyond_host, beyond_devices = parallel.agree(not fits_host, not fits_devices)
     if beyond_host:
         if required:
+            room = (
+                "another process has less available"
+                if fits_host
+                else f"{available / 1e9:.2g} GB are available"
+            )
             raise UserError(
-                f"{data.path} takes {needed / 1e9:.2g} GB, and {available / 1e9:.2g} GB are "
-                f"available; give auto, or no to read from the disk",
+                f"{data.path} takes {needed / 1e9:.2g} GB, and {room}; "
+                f"give auto, or no to read from the disk",
                 field="resident",
                 value="yes",
             )

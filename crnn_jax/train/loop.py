@@ -90,11 +90,12 @@ def fit(
     checkpoints
         Where snapshots are kept.
     runtime
-        Settings on which no number depends: threads, processes, seconds between snapshots.
+        How the run is executed; no number depends on it, beyond rounding.
     on_event
         Called with each `crnn_jax.train.events.TrainEvent`.
     stop_requested
-        Called after every step, and between the batches of an evaluation; once it returns True, a
+        Called after every dispatch of steps (with several processes, after some), and between the
+        batches of an evaluation; once it returns True, a
         snapshot is written and training stops.
 
     Raises
@@ -113,18 +114,21 @@ def fit(
     for split in data.n_examples:
         # A split that cannot be opened is an error now, not after the first epoch.
         data.source(split)
-    feed = Feed(data, config, mesh, runtime)
     compiled, state = compile_steps(
         model_config, config, seed, count_frames(data.mel, config.clip_seconds), mesh
     )
+    feed = Feed(data, config, mesh, runtime, compiled.peak_memory_bytes)
     run = _Run(compiled, config, runtime, feed, checkpoints, on_event, stop_requested, state)
     run.restore()
     progress = run.progress
-    batches = run.feed.training(seed, first=progress.step)
+    # What is kept in memory is read now: that is neither training time nor evaluation time.
+    feed.load()
+    batches = feed.training(seed, first=progress.step)
     try:
         if progress.ended_by is None:
-            # Processes that read ahead take seconds to start, which are not training time.
+            # Nor is the start of processes that read ahead, which takes seconds.
             batches.start()
+            batches.compile(1)
         run.clock = Clock(progress.seconds)
         while progress.ended_by is None:
             run.train_epoch(batches, n_steps)
@@ -200,8 +204,8 @@ class _Run:
         progress, self._steps_per_epoch = self.progress, n_steps
         _, _, time_is_up = self.ask()
         while progress.steps_in_epoch < n_steps and not time_is_up:
-            count = self._pace.next_steps(n_steps - progress.steps_in_epoch)
-            step = self.step_of(count)
+            count = self._pace.next_steps(n_steps - progress.steps_in_epoch, n_steps)
+            step = self.step_of(count, batches)
             before = self.clock["train"]
             batch = batches.take(count)
             # While the previous steps are in progress, reading does not delay the devices.
@@ -225,11 +229,12 @@ class _Run:
                     raise Terminated
         self.settle()
 
-    def step_of(self, count: int) -> Callable:
+    def step_of(self, count: int, batches: TrainingFeed) -> Callable:
         """Return the compiled program of as many steps."""
         if count == 1:
             return self.compiled.train
         with self.clock.pause("compile"):
+            batches.compile(count)
             return self.compiled.train_several(count)
 
     def settle(self) -> None:

@@ -25,19 +25,33 @@ class Pace:
     Parameters
     ----------
     fixed
-        The number, if it is known beforehand; None: it is chosen by the time of the first steps.
+        The number, at most an epoch's, if it is known beforehand; None: it is chosen by the time of
+        the first steps.
     """
 
     def __init__(self, fixed: int | None = None):
-        self._steps = fixed
+        self._steps, self._fixed = fixed, fixed is not None
         self._seconds: list[float] = []
 
-    def next_steps(self, remaining: int) -> int:
-        """Return the steps of the next dispatch, of those that remain before a stop is planned.
+    def next_steps(self, remaining: int, n_steps: int) -> int:
+        """Return the steps of the next dispatch.
 
-        Either 1 or the number chosen: each is a program that has to be compiled.
+        Either 1 or one other number: each is a program that has to be compiled. Of the numbers up to
+        that chosen by the time of a step, it is the one with the fewest dispatches in an epoch.
+
+        Parameters
+        ----------
+        remaining
+            Steps that remain of the epoch.
+        n_steps
+            Steps of a whole epoch.
         """
-        return self._steps if self._steps is not None and self._steps <= remaining else 1
+        if self._steps is None:
+            return 1
+        count = min(self._steps, n_steps)
+        if not self._fixed:
+            count = min(range(count, 0, -1), key=lambda k: n_steps // k + n_steps % k)
+        return count if count <= remaining else 1
 
     def observe(self, seconds: float) -> None:
         """Take notice of the wall time of a dispatch, in s."""

@@ -3,8 +3,10 @@
 import contextlib
 import dataclasses
 import itertools
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
@@ -20,7 +22,7 @@ from crnn_jax.data.batches import (
     shuffle_places,
     training_batches,
 )
-from crnn_jax.data.memory import available_memory
+from crnn_jax.data.memory import VERSIONS, available_memory
 from crnn_jax.data.prepared import open_set
 from crnn_jax.data.records import read_fields
 
@@ -68,16 +70,40 @@ def test_sets_with_compressed_records_are_read(small_set, tmp_path):
         np.testing.assert_array_equal(ours["log_mel"], expected["log_mel"])
 
 
-@given(st.binary(max_size=40))
-def test_bytes_that_are_no_record_are_refused_or_empty(record):
+def tf_example(fields):
+    """Return a serialised tf.train.Example; its lengths are all below 128."""
+
+    def message(tag, content):
+        return bytes([tag, len(content)]) + content
+
+    features = b"".join(
+        message(10, message(10, name.encode()) + message(18, message(10, message(10, value))))
+        for name, value in fields.items()
+    )
+    return message(10, features)
+
+
+# A record of three fields, short enough that a change of a byte meets all of its parts.
+SMALL = tf_example({"log_mel": b"0123", "tags": b"\x01", "track_id": b"a/b"})
+
+
+@given(st.lists(st.tuples(st.integers(0, len(SMALL) - 1), st.integers(0, 255)), max_size=3))
+def test_a_damaged_record_is_refused_or_holds_bytes_of_its_own(changes):
+    """Never a crash, an endless loop, or memory beyond the record."""
+    record = bytearray(SMALL)
+    for place, value in changes:
+        record[place] = value
     try:
-        fields = read_fields(record)
+        fields = read_fields(bytes(record))
     except ValueError:
         return
-    # The shortest record with a feature has 10 bytes: the lengths of five messages, and the name's.
-    assert sum(len(name.encode()) + len(content) + 8 for name, content in fields.items()) <= len(
-        record
-    )
+    for content in fields.values():
+        assert bytes(content) in bytes(record)
+
+
+def test_the_small_record_is_read():
+    fields = {name: bytes(content) for name, content in read_fields(SMALL).items()}
+    assert fields == {"log_mel": b"0123", "tags": b"\x01", "track_id": b"a/b"}
 
 
 @given(st.data())
@@ -145,12 +171,48 @@ def test_clips_are_loaded_once_for_all_cells(small_set):
         np.testing.assert_array_equal(values, from_disk[name])
 
 
-def test_a_containers_limit_is_respected(tmp_path):
-    of_machine = available_memory(tmp_path)
-    assert of_machine > 0
-    (tmp_path / "memory.current").write_text("3000\n")
-    for limit, expected in (("10000\n", 7000), ("2000\n", 0)):
-        (tmp_path / "memory.max").write_text(limit)
-        assert available_memory(tmp_path) == expected
-    (tmp_path / "memory.max").write_text("max\n")
-    assert available_memory(tmp_path) == pytest.approx(of_machine, rel=0.5)
+def write_group(folder, names, limit, used, cached=0):
+    limit_file, used_file, cached_field = names
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / limit_file).write_text(f"{limit}\n")
+    (folder / used_file).write_text(f"{used}\n")
+    (folder / "memory.stat").write_text(f"anon 5\n{cached_field} {cached}\n")
+
+
+@pytest.mark.parametrize(
+    ("names", "line", "mount"),
+    [
+        (VERSIONS[0], "0::/slurm/job_7/step_0", ""),
+        (VERSIONS[1], "4:memory:/slurm/job_7/step_0", "memory"),
+    ],
+)
+def test_limits_of_a_process_s_groups(tmp_path, names, line, mount):
+    own, job = tmp_path / "cgroup", tmp_path / mount / "slurm" / "job_7"
+    own.write_text(f"9:pids:/other\n{line}\n")
+    of_machine = psutil.virtual_memory().available
+
+    def available():
+        return available_memory(tmp_path, own)
+
+    # No limits are visible, as in most containers.
+    assert available() == pytest.approx(of_machine, rel=0.5)
+    write_group(job, names, 10_000, 3000)
+    assert available() == 7000
+    # Files that the system only keeps until it needs their memory.
+    write_group(job, names, 10_000, 3000, cached=1000)
+    assert available() == 8000
+    write_group(job, names, 2000, 3000)
+    assert available() == 0
+    write_group(job, names, "max" if mount == "" else 2**63 - 4096, 3000)
+    assert available() == pytest.approx(of_machine, rel=0.5)
+    # The narrowest of all groups around it; and inside of a container, that of its mount.
+    write_group(job / "step_0", names, 5000, 1000)
+    assert available() == 4000
+    write_group(tmp_path / mount, names, 3000, 1000)
+    assert available() == 2000
+
+
+def test_this_machine_has_memory():
+    assert 0 < available_memory() <= psutil.virtual_memory().total
+    assert available_memory(own=Path("/nowhere")) > 0
+

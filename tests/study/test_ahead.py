@@ -1,5 +1,6 @@
 """Between cells: what is compiled once is not compiled again, by whichever thread it was."""
 
+import contextlib
 import dataclasses
 import itertools
 import logging
@@ -9,10 +10,26 @@ import jax
 import pytest
 from etils import epath
 
-from crnn_jax.study import ahead, events
+from crnn_jax.study import ahead, events, runs
 from crnn_jax.study.sweep import sweep
 from crnn_jax.train import parallel
 from tests.conftest import STUDY
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_cell_that_another_process_holds_is_passed_over(
+    small_set, tmp_path, monkeypatch, started
+):
+    """Nothing is compiled before the cell's own training has begun here."""
+    compiled = []
+    monkeypatch.setattr(ahead, "has_free_cores", lambda: True)
+    monkeypatch.setattr(ahead, "compile_job", lambda job: compiled.append(job.cell.name))
+    cells, out = study(targets=(4_000, 5_000)), epath.Path(tmp_path / "out")
+    (tmp_path / "out" / ".locks").mkdir(parents=True)
+    held = contextlib.nullcontext() if started else runs.hold(out / "conv1d-4000-uniform-seed0")
+    with held:
+        sweep(cells, small_set, out)
+    assert compiled == (["conv1d-5000-uniform-seed0"] if started else [])
 
 
 @pytest.fixture

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jax._src.array import ArrayImpl
 
 from crnn_jax.config import RuntimeConfig, TrainConfig
 from crnn_jax.data.batches import training_batches
 from crnn_jax.data.prepared import open_set
 from crnn_jax.errors import UserError
 from crnn_jax.train import feed as feeding
+from crnn_jax.train import loop
 from crnn_jax.train.devices import batch_mesh
 from crnn_jax.train.feed import Feed
 from crnn_jax.train.pace import DISPATCH_S, LONG_STEP_S, MEASURED, WARM_UP, Pace, choose_steps
@@ -90,17 +92,59 @@ def test_a_set_that_fits_is_kept_in_memory(small_set, monkeypatch):
         # A set of its own: what was decided for a set holds for all its cells.
         return Feed(open_set(small_set.path), CONFIG, mesh, RuntimeConfig(**runtime)).residence
 
-    assert residence(4 * 75 * clip) == "memory"
-    assert residence(4 * 75 * clip - 1) == "disk"
+    assert residence(8 * 75 * clip) == "memory"
+    assert residence(8 * 75 * clip - 1) == "disk"
     assert residence(75 * clip, resident="yes") == "memory"
-    assert residence(4 * 75 * clip, resident="no") == "disk"
-    assert residence(4 * 75 * clip, read_workers=1) == "disk"
+    assert residence(8 * 75 * clip, resident="no") == "disk"
+    assert residence(8 * 75 * clip, read_workers=1) == "disk"
     with pytest.raises(UserError, match=r"resident yes: .* takes 0\.0027 GB, and 0\.0027 GB are"):
         residence(75 * clip - 1, resident="yes")
     # Only the clips that are used count.
     few = dataclasses.replace(CONFIG, max_examples=8, clip_seconds=2.5)
-    monkeypatch.setattr(feeding, "available_memory", lambda: 4 * 35 * (2 * 96 * 118 + 55))
+    monkeypatch.setattr(feeding, "available_memory", lambda: 8 * 35 * (2 * 96 * 118 + 55))
     assert Feed(open_set(small_set.path), few, mesh).residence == "memory"
+
+
+def test_a_set_is_kept_on_accelerators_with_room(small_set, monkeypatch):
+    """As on GPUs; this machine has none."""
+    mesh = batch_mesh(8)
+    needed = 75 * (2 * 96 * small_set.mel.frames + len(small_set.tag_names))
+    monkeypatch.setattr(feeding, "is_cpu", lambda mesh: False)
+
+    def residence(free, step_bytes=0):
+        monkeypatch.setattr(feeding, "_free_memory", lambda device: free)
+        return Feed(open_set(small_set.path), CONFIG, mesh, step_bytes=step_bytes).residence
+
+    assert residence(2 * needed) == "devices"
+    assert residence(2 * needed - 1) == "memory"
+    # What a step needs is left for it.
+    assert residence(2 * needed, step_bytes=1) == "memory"
+    assert residence(2 * needed + 1000, step_bytes=1000) == "devices"
+
+
+def test_evaluations_are_large_on_accelerators_but_not_beyond_what_training_takes(monkeypatch):
+    mesh = batch_mesh(1)
+    sizes = {}
+    for on_cpu in (True, False):
+        monkeypatch.setattr(feeding, "is_cpu", lambda mesh, on_cpu=on_cpu: on_cpu)
+        sizes[on_cpu] = [
+            feeding.evaluation_batch_size(TrainConfig(batch_size=size), mesh)
+            for size in (4, 16, 32, 100)
+        ]
+    assert sizes == {True: [4, 16, 32, 100], False: [16, 64, 64, 100]}
+
+
+def test_a_run_is_the_same_wherever_the_clips_are(network, small_set, tmp_path, monkeypatch):
+    """Also with the programs that are compiled for the batches' layout beforehand."""
+    runs = {}
+    for residence in ("disk", "memory", "devices"):
+        monkeypatch.setattr(feeding, "choose_residence", lambda *args, to=residence: to)
+        for count in (1, 3):
+            runtime = RuntimeConfig(steps_per_dispatch=count)
+            folder = tmp_path / f"{residence}{count}"
+            runs[residence, count], _ = run(network, small_set, folder, runtime=runtime)
+    for (residence, count), fitted in runs.items():
+        assert numbers(fitted) == numbers(runs["disk", count]), residence
 
 
 def test_reading_by_processes_and_keeping_in_memory_exclude_each_other():
@@ -154,9 +198,35 @@ def test_a_run_stopped_between_dispatches_goes_on(network, small_set, tmp_path):
 def test_the_host_fetches_once_a_dispatch_and_once_an_evaluation(
     network, small_set, tmp_path, monkeypatch, per_dispatch, fetches
 ):
-    count = []
+    count, elsewhere = [], []
     device_get = jax.device_get
-    monkeypatch.setattr(jax, "device_get", lambda tree: (count.append(1), device_get(tree))[1])
+    inside = []
+
+    def counting_get(tree):
+        count.append(1)
+        inside.append(1)
+        try:
+            return device_get(tree)
+        finally:
+            inside.pop()
+
+    def counting_value(array):
+        # What `float`, `bool`, NumPy and printing ask for.
+        if not inside:
+            elsewhere.append(array.shape)
+        return value.fget(array)
+
+    def quiet_save(self):
+        inside.append(1)
+        try:
+            save(self)
+        finally:
+            inside.pop()
+
+    value, save = ArrayImpl._value, loop._Run.save
+    monkeypatch.setattr(ArrayImpl, "_value", property(counting_value))
+    monkeypatch.setattr(loop._Run, "save", quiet_save)
+    monkeypatch.setattr(jax, "device_get", counting_get)
     # Each epoch's steps and its score; at the end two scores of the best parameters.
     run(
         network,
@@ -165,6 +235,7 @@ def test_the_host_fetches_once_a_dispatch_and_once_an_evaluation(
         runtime=RuntimeConfig(steps_per_dispatch=per_dispatch, checkpoint_seconds=1e6),
     )
     assert len(count) == CONFIG.epochs * (fetches + 1) + 2
+    assert elsewhere == []
 
 
 @given(step_s=st.floats(1e-6, 1.0))
@@ -179,8 +250,28 @@ def test_steps_per_dispatch_follow_the_steps_time(step_s):
 def test_pace_is_chosen_by_the_steps_after_the_first():
     pace = Pace()
     for number in range(WARM_UP + MEASURED):
-        assert pace.next_steps(100) == 1
+        assert pace.next_steps(100, 100) == 1
         pace.observe(1.0 if number < WARM_UP else 0.001)
-    assert pace.next_steps(100) == pace.next_steps(25) == 25
+    assert pace.next_steps(100, 100) == pace.next_steps(25, 100) == 25
     # What is left of an epoch is taken step by step: another number would be compiled anew.
-    assert pace.next_steps(24) == 1
+    assert pace.next_steps(24, 100) == 1
+    # Short epochs, and those that are not much longer than a dispatch.
+    assert pace.next_steps(20, 20) == 20
+    assert pace.next_steps(30, 30) == 15
+
+
+@given(st.integers(1, 64), st.integers(1, 200), st.booleans())
+def test_an_epoch_takes_few_dispatches(chosen, n_steps, fixed):
+    pace = Pace(chosen if fixed else None)
+    if not fixed:
+        pace._steps = chosen
+    remaining, dispatches = n_steps, []
+    while remaining:
+        dispatches.append(pace.next_steps(remaining, n_steps))
+        remaining -= dispatches[-1]
+    assert sum(dispatches) == n_steps
+    assert len(set(dispatches) - {1}) <= 1
+    assert max(dispatches) <= chosen
+    if not fixed:
+        others = (n_steps // k + n_steps % k for k in range(1, min(chosen, n_steps) + 1))
+        assert len(dispatches) == min(others)

@@ -11,11 +11,11 @@ from tests.commands import CELL, finish, free_port, history, kill, numbers, snap
 pytestmark = pytest.mark.cluster
 
 
-def start_two(commands, out, devices=(1, 1)):
+def start_two(commands, out, devices=(1, 1), *more):
     address = f"127.0.0.1:{free_port()}"
     flags = ("--coordinator-address", address, "--num-processes", 2, "--heartbeat-seconds", 20)
     return [
-        commands.start(out, *flags, "--process-id", process, devices=count)
+        commands.start(out, *flags, *more, "--process-id", process, devices=count)
         for process, count in enumerate(devices)
     ]
 
@@ -66,6 +66,17 @@ def test_one_of_two_is_terminated_and_both_stop(commands, one_process, tmp_path)
     assert [finish(process)[0] for process in (first, second)] == [143, 143]
     assert [finish(process)[0] for process in start_two(commands, tmp_path)] == [0, 0]
     check_same(tmp_path / CELL, one_process)
+
+
+def test_two_processes_of_two_devices_are_one_of_four(commands, tmp_path):
+    """Each batch is divided twice; with several steps a dispatch, along its second axis."""
+    code, _, err = finish(commands.start(tmp_path / "one", devices=4))
+    assert code == 0, err
+    flags = ("--steps-per-dispatch", 2)
+    for process in start_two(commands, tmp_path / "two", (2, 2), *flags):
+        code, _, err = finish(process)
+        assert code == 0, err
+    check_same(tmp_path / "two" / CELL, tmp_path / "one" / CELL)
 
 
 def test_processes_with_different_numbers_of_devices(commands, tmp_path):
