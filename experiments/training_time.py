@@ -3,7 +3,7 @@
 For each cell: seconds per step and per 2,500 samples (the paper's unit), the achieved rate against
 that of a large matrix product in the same run, and PyTorch's time over ours. Writes
 ``training_time.csv`` after every cell and a figure at the end; cells that are in the CSV are not
-timed again.
+timed again, unless PyTorch's times are missing.
 
     python experiments/training_time.py --out runs/training_time
     python experiments/training_time.py --out runs/training_time --against torch
@@ -74,10 +74,18 @@ def read_table(path: epath.Path) -> pd.DataFrame:
     return pd.read_csv(io.StringIO(path.read_text()))
 
 
-def is_timed(table: pd.DataFrame, cell: BenchmarkConfig) -> bool:
-    """Tell whether a cell is in the table."""
+def rows_of(table: pd.DataFrame, cell: BenchmarkConfig) -> pd.Series:
+    """Return which rows are a cell's."""
     same = [table[key] == getattr(cell, key) for key in KEY]
-    return bool(functools.reduce(operator.and_, same).any())
+    return functools.reduce(operator.and_, same)
+
+
+def is_timed(table: pd.DataFrame, cell: BenchmarkConfig) -> bool:
+    """Tell whether a cell is in the table, with all that is to be measured."""
+    rows = table[rows_of(table, cell)]
+    if cell.against is None:
+        return len(rows) > 0
+    return RATIO in rows and bool(rows[RATIO].notna().any())
 
 
 def draw(table: pd.DataFrame) -> Figure:
@@ -138,7 +146,7 @@ def main(config: TrainingTime) -> None:
             continue
         report = benchmark(cell)
         row = {key: value for key, value in report.items() if not isinstance(value, dict)}
-        table = pd.concat([table, pd.DataFrame([row])], ignore_index=True)
+        table = pd.concat([table[~rows_of(table, cell)], pd.DataFrame([row])], ignore_index=True)
         write_file(path, table.to_csv(index=False).encode())
         ratio = f", PyTorch × {row[RATIO]:.2f}" if RATIO in row else ""
         print(

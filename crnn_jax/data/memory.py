@@ -53,6 +53,8 @@ def _left_in(folder: Path) -> Iterator[int]:
             continue
         limit = (folder / limit_file).read_text().strip()
         if limit != "max":
-            fields = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            fields = dict(
+                line.split() for line in (folder / "memory.stat").read_text().splitlines()
+            )
             used = int((folder / used_file).read_text()) - int(fields.get(cached_field, 0))
             yield int(limit) - used

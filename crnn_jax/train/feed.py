@@ -292,8 +292,7 @@ def _where_it_fits(
     available = available_memory()
     fits_host = needed <= available * (1 if required else HOST_PART)
     fits_devices = not is_cpu(mesh) and all(
-        needed <= DEVICE_PART * (_free_memory(device) - step_bytes)
-        for device in mesh.local_devices
+        needed <= DEVICE_PART * (_free_memory(device) - step_bytes) for device in mesh.local_devices
     )
     # A process without room decides for all.
     beyond_host, beyond_devices = parallel.agree(not fits_host, not fits_devices)

@@ -215,4 +215,3 @@ def test_limits_of_a_process_s_groups(tmp_path, names, line, mount):
 def test_this_machine_has_memory():
     assert 0 < available_memory() <= psutil.virtual_memory().total
     assert available_memory(own=Path("/nowhere")) > 0
-

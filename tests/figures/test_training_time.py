@@ -59,4 +59,10 @@ def test_cells_that_are_timed_are_known(study, table):
     arch, target, batch, _ = table.loc[0, list(study.KEY)]
     assert study.is_timed(table, BenchmarkConfig(arch, target, batch=batch))
     assert not study.is_timed(table, BenchmarkConfig(arch, target + 1, batch=batch))
+    with_torch = BenchmarkConfig(arch, target, batch=batch, against="torch")
+    assert study.is_timed(table, with_torch)
+    without = table.drop(columns=study.RATIO)
+    assert study.is_timed(without, BenchmarkConfig(arch, target, batch=batch))
+    assert not study.is_timed(without, with_torch)
+    assert not study.is_timed(table.assign(**{study.RATIO: float("nan")}), with_torch)
     assert not study.is_timed(study.read_table(epath.Path("missing")), BenchmarkConfig(arch))
