@@ -19,7 +19,7 @@ VERSIONS = (
 def available_memory(cgroups: Path = CGROUPS, own: Path = OWN) -> int:
     """Return the memory that is available without swapping, in bytes.
 
-    Of the machine's, and of the limits of a container, a batch system's job or a service, the least.
+    The least of the machine's and of what a container, a batch system's job or a service may use.
 
     Parameters
     ----------

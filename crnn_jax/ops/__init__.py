@@ -1,8 +1,8 @@
 """Convolution, batch moments and max-pooling as one operation, by platform.
 
 On a CPU it is computed in strips that stay in the cache (`crnn_jax.ops.cpu.strips` explains why);
-other platforms get XLA's own convolution, and pooling as a maximum of a reshaped array. The choice is
-made only here: while a step is traced if its mesh is known to have no CPUs, otherwise when it is
+other platforms get XLA's own convolution, and pooling as a maximum of a reshaped array. The choice
+is made only here: while a step is traced if its mesh is known to have no CPUs, otherwise when it is
 lowered.
 """
 

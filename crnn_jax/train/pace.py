@@ -36,8 +36,8 @@ class Pace:
     def next_steps(self, remaining: int, n_steps: int) -> int:
         """Return the steps of the next dispatch.
 
-        Either 1 or one other number: each is a program that has to be compiled. Of the numbers up to
-        that chosen by the time of a step, it is the one with the fewest dispatches in an epoch.
+        Either 1 or one other number: each is a program that has to be compiled. Of the numbers up
+        to that chosen by the time of a step, it is the one with the fewest dispatches in an epoch.
 
         Parameters
         ----------
