@@ -270,6 +270,20 @@ def peak_memory() -> int:
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "out of memory", "can't allocate memory")
 
 
+def torch_lacks(setup: dict[str, Any]) -> str | None:
+    """Say why PyTorch cannot compute in a precision here, or return None.
+
+    On a CPU without bfloat16 instructions it converts number by number: a step of a large network
+    takes minutes.
+    """
+    import torch
+
+    if setup["precision"] != "bfloat16" or setup["device"] != "cpu":
+        return None
+    supported = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return None if supported else "oneDNN has no bfloat16 on this processor"
+
+
 def torch_compilation_errors() -> tuple[type[Exception], ...]:
     """Return what PyTorch raises where it cannot compile, such as without a C++ compiler."""
     from torch._dynamo.exc import BackendCompilerFailed, TorchDynamoException
@@ -293,6 +307,9 @@ def answers(library: str) -> Iterator[dict[str, Any]]:
             network.step()
             network.forward()
         else:
+            if reason := torch_lacks(setup):
+                yield {"failed": reason}
+                return
             network = TorchNetwork(setup)
             try:
                 # PyTorch compiles, and chooses its kernels.

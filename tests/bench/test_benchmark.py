@@ -183,10 +183,12 @@ def test_against_torch():
     turns = report["torch_first_turns"]
     as_written = {variant.name for variant in VARIANTS if not variant.compiled}
     measured = set(turns)
-    assert as_written <= measured <= {variant.name for variant in VARIANTS}
-    compiled = measured - as_written
+    failed = report["torch_failed"].keys()
+    assert as_written <= measured | failed
+    assert measured | failed <= {variant.name for variant in VARIANTS}
+    assert not measured & failed
     # Compiled is what was the fastest of its kind as written.
-    assert 1 <= len(compiled) + len(report["torch_failed"]) <= 4
+    assert 1 <= len((measured | failed) - as_written) <= 4
     for what in ("step", "forward"):
         fastest, of_all = report[f"torch_float32_{what}"], report[f"torch_any_{what}"]
         assert {fastest, of_all} <= measured
