@@ -181,7 +181,8 @@ def test_shards_are_damaged_under_a_run(small_set, whole, tmp_path):
         content = shard.read_bytes()
         log = Damage(shard)
         # Written because of the damage, and not for its own time.
-        runtime = RuntimeConfig(read_workers=workers, checkpoint_seconds=60.0)
+        # From the disk: what is in memory is not read again.
+        runtime = RuntimeConfig(resident="no", read_workers=workers, checkpoint_seconds=60.0)
         study = dataclasses.replace(STUDY, runtime=runtime)
         with pytest.raises(UserError) as raised:
             sweep(study, open_set(folder), out, on_event=log)
