@@ -154,7 +154,7 @@ def main(config: TrainingTime) -> None:
             f"{row['gflops']:.0f} of {row['matmul_gflops']:.0f} GFLOP/s{ratio}",
             flush=True,
         )
-    for figure in write_figure(draw(table), out / "figures", "training_time"):
+    for figure in write_figure(draw(read_table(path)), out / "figures", "training_time"):
         print(figure)
 
 

@@ -143,8 +143,6 @@ KINDS: dict[str, Callable[[TorchVariant], bool]] = {
     "float32": lambda variant: variant.precision == "float32",
     "any": lambda variant: True,
 }
-# The fastest so far, by what was timed and by kind, such as ("step", "float32").
-Leaders = dict[tuple[str, str], Finalist]
 
 
 @dataclasses.dataclass
@@ -161,7 +159,7 @@ class Qualification:
         Why a variant could not be measured, by its name.
     """
 
-    finalists: Leaders = dataclasses.field(default_factory=dict)
+    finalists: dict[tuple[str, str], Finalist] = dataclasses.field(default_factory=dict)
     first_turns: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
 

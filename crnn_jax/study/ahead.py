@@ -8,9 +8,10 @@ time are left alone.
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from crnn_jax.study import runs
+from crnn_jax.study.events import CellStarted, OnSweepEvent, SweepEvent
 from crnn_jax.study.run import Job
 
 # One core feeds the accelerator, one compiles, and one is left for everything else.
@@ -18,29 +19,35 @@ FEWEST_CORES = 3
 
 
 @contextlib.contextmanager
-def compiling(job: Job | None) -> Iterator[Callable[[], None]]:
-    """Yield what starts to compile a job's steps, in a thread, if that is worth it.
+def compiling(job: Job | None, on_event: OnSweepEvent) -> Iterator[OnSweepEvent]:
+    """Compile a job's steps, in a thread, while the cell before it is trained, if it is worth it.
 
-    To be called when the cell before it is really trained here: a cell that another process holds
-    is passed over at once.
+    Yields what that cell's events are to be reported to, which passes them on to `on_event`: its
+    training has to begin first, since a cell that another process holds is passed over at once.
     """
     threads: list[threading.Thread] = []
 
-    def begin() -> None:
-        if job is None or threads or not has_free_cores():
-            return
-        if runs.read_result(job.run) is not None or job.train.max_train_seconds is not None:
-            return
-        threads.append(
-            threading.Thread(target=compile_job, args=(job,), name=f"compile {job.cell.name}")
-        )
-        threads[0].start()
+    def notify(event: SweepEvent) -> None:
+        if isinstance(event, CellStarted) and job is not None and is_worth_it(job):
+            name = f"compile {job.cell.name}"
+            threads.append(threading.Thread(target=compile_job, args=(job,), name=name))
+            threads[-1].start()
+        on_event(event)
 
     try:
-        yield begin
+        yield notify
     finally:
         for thread in threads:
             thread.join()
+
+
+def is_worth_it(job: Job) -> bool:
+    """Return whether a job is still to be run, and compiling it changes no cell's result."""
+    return (
+        has_free_cores()
+        and job.train.max_train_seconds is None
+        and runs.read_result(job.run) is None
+    )
 
 
 def has_free_cores() -> bool:

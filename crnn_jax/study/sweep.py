@@ -17,9 +17,7 @@ from crnn_jax.study.events import (
     CellFinished,
     CellLeft,
     CellSkipped,
-    CellStarted,
     OnSweepEvent,
-    SweepEvent,
     SweepStarted,
     ignore,
 )
@@ -34,13 +32,7 @@ Executor = Callable[[Sequence[Job], OnSweepEvent], Iterator[tuple[Job, Outcome]]
 def run_here(jobs: Sequence[Job], on_event: OnSweepEvent) -> Iterator[tuple[Job, Outcome]]:
     """Run jobs in this process, one after the other."""
     for job, following in itertools.zip_longest(jobs, jobs[1:]):
-        with ahead.compiling(following) as begin:
-
-            def notify(event: SweepEvent, begin: Callable[[], None] = begin) -> None:
-                if isinstance(event, CellStarted):
-                    begin()
-                on_event(event)
-
+        with ahead.compiling(following, on_event) as notify:
             outcome = attempt(job, notify)
         yield job, outcome
 

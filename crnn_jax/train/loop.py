@@ -95,8 +95,7 @@ def fit(
         Called with each `crnn_jax.train.events.TrainEvent`.
     stop_requested
         Called after every dispatch of steps (with several processes, after some), and between the
-        batches of an evaluation; once it returns True, a
-        snapshot is written and training stops.
+        batches of an evaluation; once it returns True, a snapshot is written and training stops.
 
     Raises
     ------
@@ -118,7 +117,9 @@ def fit(
         model_config, config, seed, count_frames(data.mel, config.clip_seconds), mesh
     )
     feed = Feed(data, config, mesh, runtime, compiled.peak_memory_bytes)
-    run = _Run(compiled, config, runtime, feed, checkpoints, on_event, stop_requested, state)
+    run = _Run(
+        compiled, config, runtime, feed, n_steps, checkpoints, on_event, stop_requested, state
+    )
     run.restore()
     progress = run.progress
     # What is kept in memory is read now: that is neither training time nor evaluation time.
@@ -131,7 +132,7 @@ def fit(
             batches.compile(1)
         run.clock = Clock(progress.seconds)
         while progress.ended_by is None:
-            run.train_epoch(batches, n_steps)
+            run.train_epoch(batches)
             run.score_epoch()
             stop, due, time_is_up = run.ask()
             progress.ended_by = run.reason_to_end(time_is_up)
@@ -169,13 +170,14 @@ class _Run:
         config: TrainConfig,
         runtime: RuntimeConfig,
         feed: Feed,
+        n_steps: int,
         checkpoints: Checkpoints,
         on_event: OnTrainEvent,
         stop_requested: Callable[[], bool],
         state: TrainState,
     ):
         self.compiled, self.config, self.runtime = compiled, config, runtime
-        self.feed, self.checkpoints = feed, checkpoints
+        self.feed, self.n_steps, self.checkpoints = feed, n_steps, checkpoints
         self.on_event, self.stop_requested = on_event, stop_requested
         self.state = state
         # A step donates the memory of the state before it.
@@ -183,11 +185,10 @@ class _Run:
         self.progress = Progress()
         self.clock = Clock()
         # XLA's products on CPUs are slower inside a loop, and a step there takes long.
-        self._pace = Pace(runtime.steps_per_dispatch or (1 if is_cpu(feed.mesh) else None))
+        self._pace = Pace(n_steps, runtime.steps_per_dispatch or (1 if is_cpu(feed.mesh) else None))
         self._dispatches = 0
         # Metrics of the steps in progress, if there are any.
         self._pending: dict[str, Array] | None = None
-        self._steps_per_epoch = 0
         self._last_save = time.perf_counter()
         self._saved_at: tuple[int, int, bool] | None = None
 
@@ -199,12 +200,12 @@ class _Run:
             if self.progress.history:
                 self.on_event(EpochDone(self.progress.history))
 
-    def train_epoch(self, batches: TrainingFeed, n_steps: int) -> None:
+    def train_epoch(self, batches: TrainingFeed) -> None:
         """Train to the end of the epoch, or until time is up."""
-        progress, self._steps_per_epoch = self.progress, n_steps
+        progress, n_steps = self.progress, self.n_steps
         _, _, time_is_up = self.ask()
         while progress.steps_in_epoch < n_steps and not time_is_up:
-            count = self._pace.next_steps(n_steps - progress.steps_in_epoch, n_steps)
+            count = self._pace.next_steps(n_steps - progress.steps_in_epoch)
             step = self.step_of(count, batches)
             before = self.clock["train"]
             batch = batches.take(count)
@@ -251,9 +252,7 @@ class _Run:
                 raise self.diverged(f"loss {loss}, gradient norm {norm}", progress.step - back)
             progress.loss_sum += loss
             self.on_event(
-                StepDone(
-                    progress.epoch, progress.steps_in_epoch - back, self._steps_per_epoch, loss
-                )
+                StepDone(progress.epoch, progress.steps_in_epoch - back, self.n_steps, loss)
             )
 
     def score_epoch(self) -> None:

@@ -24,34 +24,24 @@ class Pace:
 
     Parameters
     ----------
+    n_steps
+        Steps of an epoch.
     fixed
         The number, at most an epoch's, if it is known beforehand; None: it is chosen by the time of
         the first steps.
     """
 
-    def __init__(self, fixed: int | None = None):
-        self._steps, self._fixed = fixed, fixed is not None
+    def __init__(self, n_steps: int, fixed: int | None = None):
+        self._n_steps = n_steps
+        self._steps = None if fixed is None else min(fixed, n_steps)
         self._seconds: list[float] = []
 
-    def next_steps(self, remaining: int, n_steps: int) -> int:
-        """Return the steps of the next dispatch.
+    def next_steps(self, remaining: int) -> int:
+        """Return the steps of the next dispatch, of those that remain of the epoch.
 
-        Either 1 or one other number: each is a program that has to be compiled. Of the numbers up
-        to that chosen by the time of a step, it is the one with the fewest dispatches in an epoch.
-
-        Parameters
-        ----------
-        remaining
-            Steps that remain of the epoch.
-        n_steps
-            Steps of a whole epoch.
+        Either 1 or the number chosen: each is a program that has to be compiled.
         """
-        if self._steps is None:
-            return 1
-        count = min(self._steps, n_steps)
-        if not self._fixed:
-            count = min(range(count, 0, -1), key=lambda k: n_steps // k + n_steps % k)
-        return count if count <= remaining else 1
+        return self._steps if self._steps is not None and self._steps <= remaining else 1
 
     def observe(self, seconds: float) -> None:
         """Take notice of the wall time of a dispatch, in s."""
@@ -60,7 +50,8 @@ class Pace:
         self._seconds.append(seconds)
         if len(self._seconds) == WARM_UP + MEASURED:
             step_s = statistics.median(self._seconds[WARM_UP:])
-            self._steps = parallel.agree_on(choose_steps(step_s))
+            longest = parallel.agree_on(choose_steps(step_s))
+            self._steps = fit_epoch(longest, self._n_steps)
 
 
 def choose_steps(step_s: float) -> int:
@@ -72,3 +63,16 @@ def choose_steps(step_s: float) -> int:
     if step_s > LONG_STEP_S:
         return 1
     return min(MOST_STEPS, round(DISPATCH_S / step_s))
+
+
+def fit_epoch(longest: int, n_steps: int) -> int:
+    """Return the steps per dispatch, at most `longest`, that need the fewest dispatches an epoch.
+
+    What is left of an epoch is taken step by step.
+
+    >>> fit_epoch(25, 100), fit_epoch(25, 30), fit_epoch(31, 20)
+    (25, 15, 20)
+    """
+    return min(
+        range(min(longest, n_steps), 0, -1), key=lambda count: n_steps // count + n_steps % count
+    )

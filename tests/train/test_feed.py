@@ -20,7 +20,15 @@ from crnn_jax.train import feed as feeding
 from crnn_jax.train import loop
 from crnn_jax.train.devices import batch_mesh
 from crnn_jax.train.feed import Feed
-from crnn_jax.train.pace import DISPATCH_S, LONG_STEP_S, MEASURED, WARM_UP, Pace, choose_steps
+from crnn_jax.train.pace import (
+    DISPATCH_S,
+    LONG_STEP_S,
+    MEASURED,
+    WARM_UP,
+    Pace,
+    choose_steps,
+    fit_epoch,
+)
 from tests.train.test_training import CONFIG, network, numbers, run
 
 __all__ = ["network"]
@@ -248,26 +256,23 @@ def test_steps_per_dispatch_follow_the_steps_time(step_s):
 
 
 def test_pace_is_chosen_by_the_steps_after_the_first():
-    pace = Pace()
-    for number in range(WARM_UP + MEASURED):
-        assert pace.next_steps(100, 100) == 1
-        pace.observe(1.0 if number < WARM_UP else 0.001)
-    assert pace.next_steps(100, 100) == pace.next_steps(25, 100) == 25
-    # What is left of an epoch is taken step by step: another number would be compiled anew.
-    assert pace.next_steps(24, 100) == 1
-    # Short epochs, and those that are not much longer than a dispatch.
-    assert pace.next_steps(20, 20) == 20
-    assert pace.next_steps(30, 30) == 15
+    # Also short epochs, and those that are not much longer than a dispatch.
+    for n_steps, expected in ((100, 25), (20, 20), (30, 15)):
+        pace = Pace(n_steps)
+        for number in range(WARM_UP + MEASURED):
+            assert pace.next_steps(n_steps) == 1
+            pace.observe(1.0 if number < WARM_UP else 0.001)
+        assert pace.next_steps(n_steps) == pace.next_steps(expected) == expected
+        # What is left of an epoch is taken step by step: another number would be compiled anew.
+        assert pace.next_steps(expected - 1) == 1
 
 
 @given(st.integers(1, 64), st.integers(1, 200), st.booleans())
 def test_an_epoch_takes_few_dispatches(chosen, n_steps, fixed):
-    pace = Pace(chosen if fixed else None)
-    if not fixed:
-        pace._steps = chosen
+    pace = Pace(n_steps, chosen if fixed else fit_epoch(chosen, n_steps))
     remaining, dispatches = n_steps, []
     while remaining:
-        dispatches.append(pace.next_steps(remaining, n_steps))
+        dispatches.append(pace.next_steps(remaining))
         remaining -= dispatches[-1]
     assert sum(dispatches) == n_steps
     assert len(set(dispatches) - {1}) <= 1
