@@ -21,6 +21,8 @@ Rule = Literal["uniform", "sqrt"]
 Precision = Literal["float32", "bfloat16"]
 MatmulPrecision = Literal["float32", "tensorfloat32", "bfloat16"]
 Resident = Literal["auto", "yes", "no"]
+ScheduleKind = Literal["constant", "cosine", "wsd"]
+Parametrization = Literal["standard", "mup"]
 JamendoSubset = Literal["top50tags", "genre", "instrument", "mood"]
 
 # Choi et al. (2017), section 3: the five sizes that are compared.
@@ -66,6 +68,12 @@ def check_positive(config: Any, *names: str, or_zero: bool = False, prefix: str 
         value = getattr(config, name)
         if value is not None and not (0 < value < float("inf") or (or_zero and value == 0)):
             raise UserError(fix, field=f"{prefix}{name}", value=f"{value:g}")
+
+
+def check_fraction(name: str, value: float) -> None:
+    """Raise a UserError unless a number is above 0 and at most 1."""
+    if not 0 < value <= 1:
+        raise UserError("give a number above 0, and at most 1", field=name, value=f"{value:g}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +146,9 @@ class DataConfig:
         Clips in the ``synthetic`` set, over all splits.
     music_seed
         Seed of the ``synthetic`` set's music.
+    clips_per_track
+        For ``folder`` and ``jamendo``: clips that are cut out of each file, evenly spread over it;
+        if it is shorter, they overlap.
     merge_synonyms
         For ``magnatagatune``: merge synonymous tags before the 50 most frequent are selected.
     jamendo_subset
@@ -155,13 +166,14 @@ class DataConfig:
     workers: int | None = None
     n_examples: int = 4000
     music_seed: int = 0
+    clips_per_track: int = 1
     merge_synonyms: bool = False
     jamendo_subset: JamendoSubset = "top50tags"
     jamendo_split: Literal[0, 1, 2, 3, 4] = 0
     mel: MelConfig = MelConfig()
 
     def __post_init__(self) -> None:
-        check_positive(self, "workers", "n_examples")
+        check_positive(self, "workers", "n_examples", "clips_per_track")
         check_positive(self, "music_seed", or_zero=True)
         if not 0 <= self.max_rejected <= 1:
             raise UserError(
@@ -193,7 +205,9 @@ class NetworkOptions:
         published CRNN.
     norm_momentum
         Batch norm: weight of the old running statistics in an update. With 0.9 the statistics
-        adapt within an epoch of a small set (the usual 0.99 takes several hundred steps).
+        adapt within an epoch of a small set (the usual 0.99 takes several hundred steps), but are
+        those of about the last ten batches: with batches of a few clips and thousands of steps,
+        0.99 makes them less noisy.
     norm_epsilon
         Batch norm: constant added to the variance. 1e-3 is the value of Keras 1; the published
         scores do not determine it exactly.
@@ -257,29 +271,66 @@ class TrainConfig:
     batch_size
         Clips per step, over all devices together.
     learning_rate
-        Adam's step size; 1e-3 is Adam's own default (Kingma & Ba 2015), which the paper uses.
+        Adam's step size; 1e-3 is Adam's own default (Kingma & Ba 2015), which the paper uses. The
+        largest one, if there is a schedule.
+    optimizer
+        ``adamw`` decays kernels towards 0 by `weight_decay` times the learning rate in each step.
+    weight_decay
+        For ``adamw``; 0.01 is the value of Loshchilov & Hutter's own code.
+    schedule
+        Learning rate over the run: ``constant`` as in the paper, ``cosine`` to 0 at the end of the
+        last epoch, or ``wsd`` (warm-up, stable, decay): constant, then falling to 0.
+    warmup_steps
+        Steps in which the learning rate rises linearly from 0.
+    decay
+        For ``wsd``: part of the run, at its end, in which the learning rate falls: of its steps or,
+        with `max_train_seconds`, of its time. A fifth does as well as a cosine over the whole run
+        (Hägele et al. 2024).
+    parametrization
+        ``mup`` scales initial values and learning rates with the widths
+        (`crnn_jax.train.parametrization`), so that one learning rate may fit networks of all sizes.
     patience
-        Training ends after this many epochs without a better validation AUC.
+        With a ``constant`` schedule, training ends after this many epochs without a better
+        validation AUC; the others go to their end.
     max_train_seconds
         Training ends with the step in which the wall time spent on training steps reaches this
-        value, in s (compilation and evaluation are not counted).
+        value, in s (compilation and evaluation are not counted). With ``wsd``, the decay begins
+        early enough to end by then.
     max_examples
         Use only this many examples from the start of the training split, for quick tests.
+    train_fraction
+        Use only this part of the training split, above 0 and at most 1: a random one, which is part
+        of every larger one, and the same for all seeds.
     clip_seconds
         Use only the central part of each clip, of this length in s; None: the whole clip.
+    train_crop
+        Train on a random part of each clip, of this length in s, another one in every step; the
+        network's outputs for a clip are then the mean over consecutive parts of it.
     """
 
     epochs: int = 100
     batch_size: int = 16
     learning_rate: float = 1e-3
+    optimizer: Literal["adam", "adamw"] = "adam"
+    weight_decay: float = 0.01
+    schedule: ScheduleKind = "constant"
+    warmup_steps: int = 0
+    decay: float = 0.2
+    parametrization: Parametrization = "standard"
     patience: int = 10
     max_train_seconds: float | None = None
     max_examples: int | None = None
+    train_fraction: float = 1.0
     clip_seconds: float | None = None
+    train_crop: float | None = None
 
     def __post_init__(self) -> None:
         check_positive(self, "epochs", "batch_size", "learning_rate", "patience")
-        check_positive(self, "max_train_seconds", "max_examples", "clip_seconds")
+        check_positive(self, "max_train_seconds", "max_examples", "clip_seconds", "train_crop")
+        check_positive(self, "warmup_steps", "weight_decay", or_zero=True)
+        if not 0 < self.decay < 1:
+            raise UserError("give a number between 0 and 1", field="decay", value=self.decay)
+        check_fraction("train_fraction", self.train_fraction)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -340,6 +391,17 @@ class SweepConfig:
         Width-scaling rules of the grid.
     seeds
         Seeds of the grid.
+    learning_rates
+        Learning rates of the grid; none: `train`'s. Figures show for each architecture and size the
+        one with the best validation AUC.
+    train_fractions
+        Parts of the training split, as `train`'s ``train_fraction``; none: `train`'s.
+    time_budgets
+        Values of ``max_train_seconds``, in s; none: `train`'s. With the schedule ``wsd``, shorter
+        budgets branch off the run of the longest one where its decay would begin.
+    folds
+        Cross-validation: the tracks of all splits are divided into this many parts, each of which
+        is the test split of one cell, and the next part its validation split.
     extra_cells
         Cells in addition to the grid, as (arch, target, rule, seed).
     data
@@ -357,11 +419,29 @@ class SweepConfig:
     targets: tuple[int, ...] = PAPER_TARGETS
     rules: tuple[Rule, ...] = ("uniform",)
     seeds: tuple[int, ...] = (0,)
+    learning_rates: tuple[float, ...] = ()
+    train_fractions: tuple[float, ...] = ()
+    time_budgets: tuple[float, ...] = ()
+    folds: int | None = None
     extra_cells: tuple[tuple[Architecture, int, Rule, int], ...] = ()
     data: DataConfig = DataConfig()
     network: NetworkOptions = NetworkOptions()
     train: TrainConfig = TrainConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rates", "time_budgets"):
+            for value in getattr(self, name):
+                if not 0 < value < float("inf"):
+                    raise UserError("give numbers above 0", field=name, value=f"{value:g}")
+        for fraction in self.train_fractions:
+            check_fraction("train_fractions", fraction)
+        if self.folds is not None and self.folds < 3:
+            raise UserError(
+                "one part is for test, one for validation; give 3 or more",
+                field="folds",
+                value=self.folds,
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,7 +30,14 @@ def make_results(
             "rule": rule,
             "target": target,
             "seed": seed,
+            "learning_rate": 1e-3,
+            "train_fraction": 1.0,
+            "max_train_seconds": np.nan,
+            "fold": pd.NA,
             "params": target + 37,
+            "n_train": 640,
+            "valid_auc": 0.8,
+            "test_bce": 0.4,
             "test_auc": rng.uniform(0.7, 0.9),
             "seconds_per_2500_samples": target / 1e4 * rng.uniform(1, 2),
             "train_s": target / 1e2 * rng.uniform(1, 2),
@@ -38,7 +45,7 @@ def make_results(
             "device_count": 1,
         }
         for arch, rule, target, seed in itertools.product(architectures, rules, targets, seeds)
-    ).astype({"device_count": "Int64"})
+    ).astype({"device_count": "Int64", "fold": "Int64", "n_train": "Int64"})
 
 
 def make_scores(
@@ -57,6 +64,10 @@ def make_scores(
             "rule": rule,
             "target": target,
             "seed": seed,
+            "learning_rate": 1e-3,
+            "train_fraction": 1.0,
+            "max_train_seconds": np.nan,
+            "fold": pd.NA,
             "tag": tag,
             "category": category,
             "popularity_rank": rank,
@@ -64,7 +75,7 @@ def make_scores(
         }
         for arch, rule, target, seed in itertools.product(architectures, rules, targets, seeds)
         for rank, (tag, category) in enumerate(tags.items(), start=1)
-    )
+    ).astype({"fold": "Int64"})
 
 
 def write_csv(path, table, **replaced_in_first_row):

@@ -10,6 +10,7 @@ from etils import epath
 
 from crnn_jax.errors import UserError
 from crnn_jax.study.schema import (
+    AXIS_COLUMNS,
     CELL_COLUMNS,
     RESULT_COLUMNS,
     TAG_COLUMNS,
@@ -18,7 +19,7 @@ from crnn_jax.study.schema import (
 )
 from crnn_jax.user_text import csv_field
 
-PER_TAG_COLUMNS = (*CELL_COLUMNS, *TAG_COLUMNS)
+PER_TAG_COLUMNS = (*CELL_COLUMNS, *AXIS_COLUMNS, *TAG_COLUMNS)
 # A table may contain an architecture that is not registered here.
 COLUMN_TYPES: dict[str, Any] = {
     **typing.get_type_hints(TagResult),
@@ -27,6 +28,13 @@ COLUMN_TYPES: dict[str, Any] = {
 }
 # Elsewhere an empty field is a number that was not measured: it becomes NaN or NA.
 NEVER_EMPTY = frozenset({*CELL_COLUMNS, "params", "tag", "popularity_rank"})
+# Tables of older versions lack them: they are read as empty.
+LATER_COLUMNS = frozenset(
+    {
+        *(*AXIS_COLUMNS, "test_bce", "test_calibration_error", "test_auc_unheard"),
+        "auc_unheard",
+    }
+)
 # Drawn on logarithmic axes.
 ABOVE_ZERO = frozenset({"target", "params"})
 
@@ -65,18 +73,20 @@ def read_per_tag(folder: epath.PathLike, columns: Sequence[str] = PER_TAG_COLUMN
 
 
 def mean_over_seeds(results: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Average a column and the test AUC over the seeds of each architecture, rule and target.
+    """Average a column and the test AUC over the seeds of each network and time budget.
 
     Runs without a test AUC, and runs whose `column` is missing or 0, are left out.
 
     Returns
     -------
     pandas.DataFrame
-        Sorted by ``arch``, ``rule`` and ``target``; the other columns are the means of `column` and
-        ``test_auc``, the ``lowest_auc`` and ``highest_auc`` of a seed, and ``n_seeds``.
+        Sorted by ``arch``, ``rule``, ``target`` and ``max_train_seconds``; the other columns are
+        the means of `column` and ``test_auc``, the ``lowest_auc`` and ``highest_auc`` of a seed,
+        and ``n_seeds``.
     """
     known = results[results["test_auc"].notna() & (results[column] > 0).fillna(False)]
-    return known.groupby(["arch", "rule", "target"], as_index=False).agg(
+    keys = ["arch", "rule", "target", "max_train_seconds"]
+    return known.groupby(keys, as_index=False, dropna=False).agg(
         **{column: (column, "mean")},
         test_auc=("test_auc", "mean"),
         lowest_auc=("test_auc", "min"),
@@ -114,6 +124,8 @@ def _read(path: epath.Path, columns: Sequence[str]) -> pd.DataFrame:
         raise UserError(f"{path}: not UTF-8 text; {command} writes it again") from error
     try:
         fields = _read_fields(text)
+        for name in LATER_COLUMNS - set(fields):
+            fields[name] = ""
         if missing := [name for name in columns if name not in fields]:
             raise _BadTable(f"lacks the column {', '.join(missing)}")
         table = pd.DataFrame({name: _convert(fields[name]) for name in columns})

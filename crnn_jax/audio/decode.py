@@ -26,15 +26,19 @@ FILTER_SECONDS = 0.1
 # Samples per read. If a file is truncated, fewer than this many decodable samples are lost.
 READ_FRAMES = 2**16
 STREAM_SECONDS = 10.0
+# Position of a clip in a file: the room before it over that before and after it.
+CENTRE = 0.5
 # A damaged header may state any sample rate.
 LARGEST_STREAM = 2**22
 
 
-def read_clip(path: str | os.PathLike[str], config: MelConfig) -> Float32[np.ndarray, "samples"]:
-    """Read the centre of an audio file: mono, at the configured sample rate.
+def read_clip(
+    path: str | os.PathLike[str], config: MelConfig, position: float = CENTRE
+) -> Float32[np.ndarray, "samples"]:
+    """Read one clip of an audio file, its centre by default: mono, at the configured sample rate.
 
     The samples are those of ``librosa.load(path, sr=config.sample_rate)``: channels averaged, then
-    resampled by soxr at its HQ setting. A longer file is cropped to its centre; a shorter one is
+    resampled by soxr at its HQ setting. A longer file is cropped to the clip; a shorter one is
     padded with zeros on both sides. A truncated file is treated as ending where it breaks off.
 
     Parameters
@@ -44,6 +48,8 @@ def read_clip(path: str | os.PathLike[str], config: MelConfig) -> Float32[np.nda
         any sample rate, with any number of channels.
     config
         Sets the sample rate and the length.
+    position
+        Where the clip is: 0 begins with the file, 1 ends with it.
 
     Returns
     -------
@@ -56,7 +62,7 @@ def read_clip(path: str | os.PathLike[str], config: MelConfig) -> Float32[np.nda
         has no samples or contains NaN or infinite ones.
     """
     with fetched(path) as file:
-        return _read_centre(file, config).samples
+        return _read_stretch(file, config, position).samples
 
 
 class Stretch(NamedTuple):
@@ -111,18 +117,18 @@ def read_windows(
                 if spare_s >= hop_seconds / 2:
                     yield from _windows(sound, config, round(hop_seconds * config.sample_rate))
                     return
-        yield _read_centre(file, config)
+        yield _read_stretch(file, config, CENTRE)
 
 
-def _read_centre(file: LocalFile, config: MelConfig) -> Stretch:
-    """Return the clip of a file."""
+def _read_stretch(file: LocalFile, config: MelConfig, position: float) -> Stretch:
+    """Return a clip of a file."""
     with file.opened() as sound:
-        clip = _decode_centre(sound, config)
+        clip = _decode_stretch(sound, config, position)
     if clip is None:
         # A decoder may not recover from an error: start over with a new one.
         with file.opened() as sound:
             samples = np.concatenate(list(_resampled_chunks(sound, config)))
-        clip = _centre(samples, 0, len(samples), config)
+        clip = _crop(samples, 0, len(samples), config, position)
     if not _peak(clip, config, file.path):
         raise AudioError("silent", f"{file.path}: every sample is zero")
     return clip
@@ -150,7 +156,7 @@ def _windows(sound: ForwardSound, config: MelConfig, hop: int) -> Iterator[Stret
         last = Stretch((length - size) / config.sample_rate, kept)
     else:
         # The file is shorter than its header says.
-        last = _centre(kept, 0, length, config)
+        last = _crop(kept, 0, length, config, CENTRE)
     if not _peak(last, config, sound.path) and not heard:
         raise AudioError("silent", f"{sound.path}: every sample is zero")
     yield last
@@ -210,7 +216,7 @@ def _resampled_length(frames: int, rate: int, config: MelConfig) -> int:
     return math.ceil(frames * (config.sample_rate / rate))
 
 
-def _decode_centre(sound: ForwardSound, config: MelConfig) -> Stretch | None:
+def _decode_stretch(sound: ForwardSound, config: MelConfig, position: float) -> Stretch | None:
     """Return the clip, or None if the whole file must be decoded to find it."""
     rate = sound.samplerate
     margin = math.ceil(FILTER_SECONDS * rate)
@@ -221,13 +227,14 @@ def _decode_centre(sound: ForwardSound, config: MelConfig) -> Stretch | None:
         if not samples.size:
             return None
         resampled = soxr.resample(samples, rate, config.sample_rate)
-        return _centre(resampled, 0, _resampled_length(len(samples), rate, config), config)
+        length = _resampled_length(len(samples), rate, config)
+        return _crop(resampled, 0, length, config, position)
 
     frames = _count_frames(sound)
     if frames is None:
         return None
     length = _resampled_length(frames, rate, config)
-    first = max(0, length - config.clip_samples) // 2
+    first = _first_sample(length, config, position)
     # Every `period`-th input sample coincides with an output sample. If resampling starts at one of
     # these, the output lies on the same grid as for the whole file.
     period = rate // math.gcd(rate, config.sample_rate)
@@ -242,7 +249,7 @@ def _decode_centre(sound: ForwardSound, config: MelConfig) -> Stretch | None:
     if len(samples) < stop - begin:
         return None
     resampled = soxr.resample(samples[start - begin :], rate, config.sample_rate)
-    return _centre(resampled, start * config.sample_rate // rate, length, config)
+    return _crop(resampled, start * config.sample_rate // rate, length, config, position)
 
 
 def _count_frames(sound: ForwardSound) -> int | None:
@@ -281,13 +288,22 @@ def _resampled_chunks(
     yield np.zeros(_resampled_length(frames, rate, config) - produced, np.float32)
 
 
-def _centre(
-    samples: Float32[np.ndarray, "samples"], offset: int, length: int, config: MelConfig
+def _first_sample(length: int, config: MelConfig, position: float) -> int:
+    """Return where the clip begins in a file of `length` samples."""
+    return int(max(0, length - config.clip_samples) * position)
+
+
+def _crop(
+    samples: Float32[np.ndarray, "samples"],
+    offset: int,
+    length: int,
+    config: MelConfig,
+    position: float,
 ) -> Stretch:
     """Return the clip of a file of `length` samples; `samples` begin at its sample `offset`."""
     size = config.clip_samples
     before = max(0, size - length) // 2
-    first = max(0, length - size) // 2
+    first = _first_sample(length, config, position)
     middle = samples[first - offset :][:size]
     clip = np.zeros(size, np.float32)
     clip[before : before + len(middle)] = middle

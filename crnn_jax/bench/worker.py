@@ -49,8 +49,8 @@ class JaxNetwork:
     def __init__(self, setup: dict[str, Any]):
         from crnn_jax.config import ModelConfig, TrainConfig
         from crnn_jax.train import parallel
+        from crnn_jax.train.compile import compile_steps
         from crnn_jax.train.devices import batch_mesh
-        from crnn_jax.train.loop import compile_steps
 
         self.config = TrainConfig(batch_size=setup["batch"])
         model = ModelConfig(setup["arch"], tuple(setup["widths"]), precision=setup["precision"])

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from crnn_jax.train.events import TrainEvent
 
 
+# Of the tags that have few positive clips in a split.
+TAGS_SHOWN = 5
+
+
 class _SweepDisplay:
     """Two progress bars, and a line per finished cell."""
 
@@ -36,6 +40,8 @@ class _SweepDisplay:
                 self.n_cells = len(cells)
                 description = f"Sweep of {len(cells)} cells"
                 self.progress.update(self.sweep_bar, total=len(cells), description=description)
+            case events.RareTags(tags):
+                self.progress.console.print(printable(_describe_rare(tags)))
             case events.CellStarted(cell, budget):
                 self.valid_auc = None
                 text = f"{cell.name}: {budget.params:,} parameters, compiling"
@@ -75,6 +81,16 @@ class _SweepDisplay:
         self.progress.update(self.cell_bar, visible=False)
         line = f"[{self.done}/{self.n_cells}] {cell.name}: {text}"
         self.progress.console.print(printable(line))
+
+
+def _describe_rare(tags: dict[str, tuple[str, ...]]) -> str:
+    """Describe in one line which tags have too few positive examples in which split."""
+    shown = []
+    for split, names in tags.items():
+        first = ", ".join(names[:TAGS_SHOWN])
+        more = f" and {len(names) - TAGS_SHOWN} more" if len(names) > TAGS_SHOWN else ""
+        shown.append(f"{split}: {first}{more}")
+    return f"Fewer than five positive clips ({'; '.join(shown)}): these tags' scores say little"
 
 
 @contextlib.contextmanager

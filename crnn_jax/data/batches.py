@@ -80,12 +80,15 @@ class ReadClips:
         Mel bands and tags of its clips.
     frames
         Length of the central part that is read of each clip.
+    chosen
+        Places in the split of the clips that are used; None: all are.
     """
 
     source: Sequence[dict[str, Any]]
     n_mels: int
     n_tags: int
     frames: int
+    chosen: Int[np.ndarray, "clips"] | None = None
 
     def __call__(self, places: Int[np.ndarray, "rows"]) -> Batch:
         """Read a batch; the copy into it is the only one."""
@@ -105,7 +108,7 @@ class ReadClips:
         # As bytes: a view of a record may be at an odd address, from which NumPy copies float16
         # number by number.
         rows = batch["log_mel"].view(np.uint8)
-        for row, place in enumerate(places):
+        for row, place in enumerate(places if self.chosen is None else self.chosen[places]):
             example = self.source[place]
             stored = example["log_mel"].view(np.uint8)
             start = (stored.shape[1] // 2 - self.frames) // 2
@@ -131,12 +134,60 @@ class ResidentClips:
         return Batch(log_mel=self.clips["log_mel"][places], tags=self.clips["tags"][places])
 
 
+def count_crop(mel: MelConfig, config: TrainConfig) -> int:
+    """Return the frames of the network's input: of a crop in training, or of the whole example.
+
+    Raises
+    ------
+    UserError
+        If the crop is longer than the examples, or too short for the networks.
+    """
+    frames = count_frames(mel, config.clip_seconds)
+    if config.train_crop is None:
+        return frames
+    shortest = SHORTEST_FRAMES * mel.hop_length / mel.sample_rate
+    crop = 1 + round(config.train_crop * mel.sample_rate) // mel.hop_length
+    if not SHORTEST_FRAMES <= crop <= frames:
+        raise UserError(
+            f"the examples last {config.clip_seconds or mel.clip_seconds:g} s and the networks "
+            f"need {shortest:.2g} s; give a value in between",
+            field="train_crop",
+            value=f"{config.train_crop:g}",
+        )
+    return crop
+
+
 def count_examples(data: PreparedSet, split: str, config: TrainConfig) -> int:
-    """Count the clips of a split that are used: ``max_examples`` limits the training split."""
+    """Count the clips of a split that are used: some settings limit the training split.
+
+    Raises
+    ------
+    UserError
+        If the training split has none at ``train_fraction``.
+    """
     there = data.n_examples[split]
-    if split != "train" or config.max_examples is None:
+    if split != "train":
         return there
-    return min(config.max_examples, there)
+    used = round(config.train_fraction * there)
+    if not used:
+        raise UserError(
+            f"nothing is left of the {there} training examples of {data.path}; give more",
+            field="train_fraction",
+            value=f"{config.train_fraction:g}",
+        )
+    return min(config.max_examples or used, used)
+
+
+def choose_examples(data: PreparedSet, config: TrainConfig) -> Int[np.ndarray, "clips"] | None:
+    """Return the places of the training clips that are used; None: the first ones.
+
+    A smaller fraction's are among those of a larger one.
+    """
+    if config.train_fraction == 1:
+        return None
+    order = np.random.Generator(np.random.PCG64(0)).permutation(data.n_examples["train"])
+    # In stored order, which is faster to read.
+    return np.sort(order[: count_examples(data, "train", config)])
 
 
 def count_steps(data: PreparedSet, config: TrainConfig) -> int:
@@ -224,6 +275,7 @@ def clips_on_disk(data: PreparedSet, split: str, config: TrainConfig) -> ReadCli
         n_mels=data.mel.n_mels,
         n_tags=len(data.tag_names),
         frames=count_frames(data.mel, config.clip_seconds),
+        chosen=choose_examples(data, config) if split == "train" else None,
     )
 
 
@@ -251,7 +303,12 @@ def load_clips(data: PreparedSet, split: str, config: TrainConfig) -> ResidentCl
     def load() -> ResidentClips:
         return ResidentClips(read_all(clips_on_disk(data, split, config), n_examples))
 
-    return data.keep((load_clips, split, n_examples, frames), load)
+    return data.keep((load_clips, split, which_examples(split, config), frames), load)
+
+
+def which_examples(split: str, config: TrainConfig) -> tuple[float, int | None] | None:
+    """Return what determines which clips of a split are used."""
+    return (config.train_fraction, config.max_examples) if split == "train" else None
 
 
 def training_batches(

@@ -30,6 +30,7 @@ from crnn_jax.data.description import (
     DESCRIPTION,
     FILE_FORMAT,
     REJECTED,
+    TRACKS,
     features,
     is_whole,
     read_description,
@@ -216,6 +217,7 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         """Give the shards their final names, and write the set's description next to them."""
         rejected = [row for result in in_order for row in result.rejected]
         write_rejected(records / REJECTED, rejected)
+        write_groups(records / TRACKS, self._collection)
         n_tracks = sum(map(len, self._collection.splits.values()))
         _check_rejected(rejected, n_tracks, self.config, records)
 
@@ -333,6 +335,21 @@ def _check_rejected(
             f"{records / 'rejected.csv'}. Finished shards are kept: fix the files, or give the "
             f"command again with a higher --max-rejected"
         )
+
+
+def write_groups(path: epath.Path, collection: Collection) -> None:
+    """Write ``tracks.csv``: a row per clip, with the group that must be on one side of a split.
+
+    Only if there is a group of its own: without the file every clip is one.
+    """
+    rows = [
+        (split, track.track_id, track.group)
+        for split, tracks in collection.splits.items()
+        for track in tracks
+    ]
+    if any(group for *_, group in rows):
+        text = csv_text([("split", "track_id", "group"), *rows])
+        path.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 def write_rejected(path: epath.Path, rejected: Iterable[Rejected]) -> None:

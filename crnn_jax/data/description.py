@@ -20,16 +20,17 @@ from tensorflow_datasets.core import naming
 from tensorflow_datasets.core.proto import dataset_info_pb2, feature_pb2
 
 from crnn_jax.config import MelConfig
+from crnn_jax.data.collection import SPLITS, UNHEARD
 from crnn_jax.errors import UserError
 from crnn_jax.serialization import from_mapping
 
-SPLITS = ("train", "valid", "test")
 # File names of TFDS.
 DESCRIPTION = "dataset_info.json"
 METADATA = "metadata.json"
 FEATURES = "features.json"
 # File names of this project.
 REJECTED = "rejected.csv"
+TRACKS = "tracks.csv"
 FILE_FORMAT = "array_record"
 # The fields that TFDS writes for our sets. Some of the others that it reads lead to code.
 INFO_FIELDS = frozenset(
@@ -125,7 +126,8 @@ def _check_info(path: epath.Path, info: dataset_info_pb2.DatasetInfo) -> None:
         _refuse(path, "has no valid version")
     if info.file_format != FILE_FORMAT:
         _refuse(path, f"its records are not in the format {FILE_FORMAT}")
-    if tuple(split.name for split in info.splits) != SPLITS:
+    names = tuple(split.name for split in info.splits)
+    if names not in (SPLITS, (*SPLITS, UNHEARD)):
         _refuse(path, f"does not have the splits {', '.join(SPLITS)}")
     for split in info.splits:
         fields = {field.name for field, _ in split.ListFields()}

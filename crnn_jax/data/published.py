@@ -40,7 +40,7 @@ class PublishedCollection(RecordsBuilder, skip_registration=True):  # type: igno
 
     @classmethod
     def read_track(cls, config: DataConfig, track: Track) -> Float[np.ndarray, "samples"]:
-        return read_clip(cls.audio_path(config, track), config.mel)
+        return read_clip(cls.audio_path(config, track), config.mel, track.position)
 
     def check_audio(self) -> None:
         tracks = [track for split in self._collection.splits.values() for track in split]

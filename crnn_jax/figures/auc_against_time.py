@@ -33,9 +33,9 @@ PANELS = {
 def auc_against_training_time(results: pd.DataFrame) -> Figure:
     """Draw macro test ROC-AUC against training time, per 2,500 samples and in total.
 
-    One line for each architecture and rule, from the smallest network to the largest; the markers
-    grow with the networks. Points are means over seeds, in both directions. Runs without an AUC
-    are left out, and each panel leaves out runs without its time.
+    One line for each architecture, rule and time budget, from the smallest network to the largest;
+    the markers grow with the networks. Points are means over seeds, in both directions. Runs
+    without an AUC are left out, and each panel leaves out runs without its time.
 
     Parameters
     ----------
@@ -78,11 +78,12 @@ def _draw_panel(
         return
     for arch, rule, curve in split_curves(points, looks):
         looks_of_line = line_style(looks[arch], rule)
-        axes.plot(
-            curve[column],
-            curve["test_auc"],
-            **looks_of_line | {"marker": "", "linewidth": 0.8},
-        )
+        for _, of_budget in curve.groupby("max_train_seconds", dropna=False):
+            axes.plot(
+                of_budget[column],
+                of_budget["test_auc"],
+                **looks_of_line | {"marker": "", "linewidth": 0.8},
+            )
         for target, seconds, auc in zip(
             curve["target"], curve[column], curve["test_auc"], strict=True
         ):

@@ -2,20 +2,29 @@
 
 from etils import epath
 
+from crnn_jax.analysis.selection import (
+    RUN_COLUMNS,
+    has_several,
+    select_learning_rates,
+    select_longest,
+    select_runs,
+)
 from crnn_jax.analysis.tables import read_per_tag, read_results
 from crnn_jax.errors import UserError
+from crnn_jax.figures.auc_against_data import auc_against_data
 from crnn_jax.figures.auc_against_parameters import auc_against_parameters
 from crnn_jax.figures.auc_against_time import auc_against_training_time
 from crnn_jax.figures.canvas import write_figure
+from crnn_jax.figures.learning_rates import learning_rates
 from crnn_jax.figures.per_tag import complete_targets, per_tag_auc
-from crnn_jax.study.schema import CELL_COLUMNS
+from crnn_jax.study.schema import AXIS_COLUMNS, CELL_COLUMNS
 
 # Tables of older versions lack other columns.
 RESULT_COLUMNS = (
-    *(*CELL_COLUMNS, "params", "test_auc", "seconds_per_2500_samples", "train_s"),
-    *("device", "device_count"),
+    *(*CELL_COLUMNS, *AXIS_COLUMNS, "params", "n_train", "valid_auc", "test_bce", "test_auc"),
+    *("seconds_per_2500_samples", "train_s", "device", "device_count"),
 )
-TAG_COLUMNS = (*CELL_COLUMNS, "tag", "category", "popularity_rank", "auc")
+TAG_COLUMNS = (*CELL_COLUMNS, *AXIS_COLUMNS, "tag", "category", "popularity_rank", "auc")
 
 
 def draw(folder: epath.PathLike) -> list[epath.Path]:
@@ -47,10 +56,16 @@ def draw(folder: epath.PathLike) -> list[epath.Path]:
             f"{folder / 'results.csv'}: no run has a test_auc; sweep a data set whose test split "
             "has a tag with both positive and negative clips"
         )
+    chosen = select_runs(results)
     figures = {
-        "auc_against_parameters": auc_against_parameters(results),
-        "auc_against_training_time": auc_against_training_time(results),
+        "auc_against_parameters": auc_against_parameters(select_longest(chosen)),
+        "auc_against_training_time": auc_against_training_time(chosen),
     }
+    if has_several(results, "learning_rate"):
+        figures["learning_rates"] = learning_rates(results)
+    if has_several(results, "train_fraction"):
+        figures["auc_against_data"] = auc_against_data(select_learning_rates(results))
+    scores = scores.merge(select_longest(chosen)[list(RUN_COLUMNS)])
     for target in complete_targets(scores):
         figures[f"per_tag_auc_{target}"] = per_tag_auc(scores, target)
     return [

@@ -66,7 +66,7 @@ def has_free_cores() -> bool:
 
 def compile_job(job: Job) -> None:
     """Compile a job's steps into JAX's compilation cache."""
-    from crnn_jax.data.batches import count_frames
+    from crnn_jax.data.batches import count_crop, count_frames, count_steps
     from crnn_jax.train.compile import compile_steps
     from crnn_jax.train.devices import batch_mesh
 
@@ -78,4 +78,6 @@ def compile_job(job: Job) -> None:
             job.cell.seed,
             count_frames(job.data.mel, job.train.clip_seconds),
             batch_mesh(job.train.batch_size, job.runtime.devices),
+            crop=count_crop(job.data.mel, job.train),
+            steps_per_epoch=count_steps(job.data, job.train),
         )

@@ -7,6 +7,8 @@ from etils import epath
 from jaxtyping import PyTree
 
 from crnn_jax.config import RuntimeConfig, TrainConfig
+from crnn_jax.data.batches import count_crop
+from crnn_jax.data.folds import make_fold
 from crnn_jax.data.prepared import open_set
 from crnn_jax.errors import UserError
 from crnn_jax.locks import on_disk
@@ -118,11 +120,13 @@ def evaluate(network: TrainedNetwork, split: str, dataset: str | None) -> Evalua
             field="dataset",
             value=data.path,
         )
+    if config.data.folds is not None and config.data.fold is not None:
+        data = make_fold(data, config.data.fold, config.data.folds)
     mesh = batch_mesh()
     train = config.train or TrainConfig()
     batch_size = -(-train.batch_size // mesh.size) * mesh.size
     logits, targets = predict(
-        evaluation_step(config.model, mesh),
+        evaluation_step(config.model, mesh, count_crop(data.mel, train)),
         parallel.put_replicated(mesh, network.variables),
         # Clips that are read once are not kept.
         Feed(

@@ -16,6 +16,13 @@ class SweepStarted:
 
 
 @dataclasses.dataclass(frozen=True)
+class RareTags:
+    """Tags with too few positive examples for a score that says much, by split."""
+
+    tags: dict[str, tuple[str, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
 class CellStarted:
     """A cell begins, or continues after an interruption."""
 
@@ -73,7 +80,14 @@ class CellLeft:
 
 
 SweepEvent = (
-    SweepStarted | CellStarted | CellProgress | CellFinished | CellSkipped | CellFailed | CellLeft
+    SweepStarted
+    | RareTags
+    | CellStarted
+    | CellProgress
+    | CellFinished
+    | CellSkipped
+    | CellFailed
+    | CellLeft
 )
 OnSweepEvent = Callable[[SweepEvent], None]
 

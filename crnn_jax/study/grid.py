@@ -5,13 +5,16 @@ import os
 from pathlib import Path
 
 from crnn_jax.config import ModelConfig, SweepConfig
-from crnn_jax.data.batches import count_frames
+from crnn_jax.data.batches import count_crop
 from crnn_jax.data.prepared import PreparedSet
 from crnn_jax.errors import UserError
 from crnn_jax.locks import on_disk
 from crnn_jax.models import ARCHITECTURES
 from crnn_jax.models.budget import Budget, solve
 from crnn_jax.study.schema import Cell, DataDescription, RunConfig
+
+# With fewer positive examples in a split, a tag's scores say little.
+FEWEST_POSITIVES = 5
 
 
 def list_cells(config: SweepConfig) -> list[Cell]:
@@ -22,14 +25,22 @@ def list_cells(config: SweepConfig) -> list[Cell]:
     UserError
         If the grid is empty, or names an unknown architecture or a negative seed.
     """
+    # The longest first: with the schedule wsd, shorter ones branch off it.
+    budgets = sorted(config.time_budgets, reverse=True)
     grid = [
-        Cell(arch, target, rule, seed)
+        Cell(arch, target, rule, seed, learning_rate, train_fraction, max_train_seconds, fold)
         for seed in config.seeds
+        for fold in (range(config.folds) if config.folds else (None,))
         for target in sorted(config.targets)
         for rule in config.rules
         for arch in config.archs
+        for train_fraction in sorted(config.train_fractions) or (None,)
+        for learning_rate in config.learning_rates or (None,)
+        for max_train_seconds in budgets or (None,)
     ]
     cells = [*grid, *(Cell(*values) for values in config.extra_cells)]
+    if config.folds is not None and config.extra_cells:
+        raise UserError("have no fold; leave them out", field="extra_cells")
     if not cells:
         raise UserError("one of archs, targets, rules, seeds is empty; give each a value")
     for cell in cells:
@@ -52,8 +63,22 @@ def solve_cell(cell: Cell, config: SweepConfig, data: PreparedSet) -> Budget:
         n_tags=len(data.tag_names),
         n_mels=data.mel.n_mels,
         options=config.network,
-        frames=count_frames(data.mel, config.train.clip_seconds),
+        frames=count_crop(data.mel, config.train),
     )
+
+
+def find_branches(cell: Cell, config: SweepConfig) -> tuple[Cell | None, tuple[float, ...]]:
+    """Return the cell that a cell branches off, and the time budgets that branch off it.
+
+    With the schedule ``wsd``, cells that differ only in their time budget are the same until the
+    decay of the shorter one begins.
+    """
+    if config.train.schedule != "wsd" or cell.max_train_seconds is None:
+        return None, ()
+    longest = max(config.time_budgets)
+    if cell.max_train_seconds < longest:
+        return dataclasses.replace(cell, max_train_seconds=longest), ()
+    return None, tuple(sorted(set(config.time_budgets) - {longest}))
 
 
 def make_run_config(
@@ -63,7 +88,10 @@ def make_run_config(
     # A full path, so that `evaluate` finds the set from any working folder.
     path = os.fspath(Path(data.path).absolute()) if on_disk(data.path) else data.path
     return RunConfig(
-        **dataclasses.asdict(cell),
+        arch=cell.arch,
+        target=cell.target,
+        rule=cell.rule,
+        seed=cell.seed,
         params=budget.params,
         s=budget.s,
         model=ModelConfig(
@@ -73,7 +101,7 @@ def make_run_config(
             n_mels=data.mel.n_mels,
             **dataclasses.asdict(config.network),
         ),
-        train=config.train,
+        train=cell.train_config(config.train),
         data=DataDescription(
             name=data.name,
             path=path,
@@ -82,8 +110,26 @@ def make_run_config(
             tag_categories=data.tag_categories,
             n_examples=data.n_examples,
             tracks_digest=data.tracks_digest,
+            fold=cell.fold,
+            folds=config.folds,
         ),
     )
+
+
+def list_rare_tags(data: PreparedSet) -> dict[str, tuple[str, ...]]:
+    """Return the tags with fewer than `FEWEST_POSITIVES` positive examples, by split.
+
+    Their scores say little: one example more or less at the top changes an AUC by a tenth.
+    """
+    rare = {
+        split: tuple(
+            name
+            for name, count in zip(data.tag_names, counts, strict=True)
+            if count < FEWEST_POSITIVES
+        )
+        for split, counts in data.tag_counts.items()
+    }
+    return {split: names for split, names in rare.items() if names}
 
 
 def check_scorable(data: PreparedSet) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 from etils import epath
 
 from crnn_jax.config import RuntimeConfig, TrainConfig
+from crnn_jax.data.collection import UNHEARD
 from crnn_jax.data.prepared import PreparedSet
 from crnn_jax.errors import ProcessLost, UserError
 from crnn_jax.models.budget import Budget
@@ -18,8 +19,10 @@ from crnn_jax.study.events import CellProgress, CellStarted, OnSweepEvent
 from crnn_jax.study.schema import Cell, RunConfig, RunResult, TagResult
 from crnn_jax.trackers import json_lines
 from crnn_jax.train.events import TrainEvent
-from crnn_jax.train.loop import Diverged, Fitted, fit
-from crnn_jax.train.metrics import TagScores
+from crnn_jax.train.loop import Fitted, fit
+from crnn_jax.train.metrics import TagScores, measure_calibration
+from crnn_jax.train.snapshots import Branching
+from crnn_jax.train.training_run import Diverged
 
 # Start of the message of a cell that ran out of memory.
 OUT_OF_MEMORY = "out of memory"
@@ -37,6 +40,10 @@ class Job:
         How it is executed.
     out
         The sweep's folder, which contains the run's.
+    trunk
+        The cell with a longer time budget that this one branches off, if any.
+    branches
+        Shorter time budgets, in s, whose cells branch off this one.
     """
 
     cell: Cell
@@ -45,6 +52,8 @@ class Job:
     data: PreparedSet
     runtime: RuntimeConfig
     out: epath.Path
+    trunk: Cell | None = None
+    branches: tuple[float, ...] = ()
 
     @property
     def run(self) -> epath.Path:
@@ -111,13 +120,29 @@ def run_cell(job: Job, on_event: Callable[[TrainEvent], None]) -> RunResult:
         for subscriber in subscribers:
             subscriber(event)
 
-    with sigterm_waits() as stop_requested, OrbaxCheckpoints(run / "checkpoints") as checkpoints:
+    with (
+        sigterm_waits() as stop_requested,
+        OrbaxCheckpoints(run / "checkpoints") as checkpoints,
+        contextlib.ExitStack() as others,
+    ):
+        trunk = job.trunk and branch_folder(job.out, job.trunk, train.max_train_seconds)
+        branching = Branching(
+            # Without it (the longer run failed, or runs elsewhere) the cell begins on its own.
+            others.enter_context(OrbaxCheckpoints(trunk)) if trunk and trunk.exists() else None,
+            {
+                budget: others.enter_context(
+                    OrbaxCheckpoints(branch_folder(job.out, job.cell, budget))
+                )
+                for budget in job.branches
+            },
+        )
         fitted = fit(
             job.config.model,
             train,
             job.cell.seed,
             job.data,
             checkpoints,
+            branching=branching,
             runtime=job.runtime,
             on_event=notify,
             stop_requested=stop_requested,
@@ -127,46 +152,70 @@ def run_cell(job: Job, on_event: Callable[[TrainEvent], None]) -> RunResult:
             raise Terminated
     result = make_result(job, fitted)
     if writes:
+        for split, scores in fitted.scores.items():
+            if split != "valid":
+                runs.write_predictions(run, split, scores.logits, scores.targets)
         runs.write_result(run, result)
     return result
+
+
+def branch_folder(out: epath.Path, trunk: Cell, max_train_seconds: float | None) -> epath.Path:
+    """Return where a cell keeps the snapshot that a shorter time budget's cell begins with."""
+    assert max_train_seconds is not None, "only cells with a time budget branch off"
+    return out / trunk.name / "branches" / f"{max_train_seconds:.6g}s"
 
 
 def make_result(job: Job, fitted: Fitted) -> RunResult:
     """Return the content of ``result.json`` for a trained cell."""
     import jax
 
+    from crnn_jax.data.batches import count_examples
+
     data, train, progress = job.data, job.train, fitted.progress
     seconds = progress.seconds
     seconds_per_sample = seconds["train"] / (progress.step * train.batch_size)
-    n_train = data.n_examples["train"]
-    assert fitted.valid.macro_auc is not None, "checked before by check_scorable"
-    assert fitted.test.macro_auc is not None
-    assert fitted.test.macro_average_precision is not None
+    valid, test = (fitted.scores[split].tags for split in ("valid", "test"))
+    unheard = fitted.scores[UNHEARD].tags if UNHEARD in fitted.scores else None
+    calibration = measure_calibration(fitted.scores["test"].targets, fitted.scores["test"].logits)
+    assert valid.macro_auc is not None, "checked before by check_scorable"
+    assert test.macro_auc is not None
+    assert test.macro_average_precision is not None
     assert progress.ended_by is not None
     return RunResult(
-        **dataclasses.asdict(job.cell),
+        arch=job.cell.arch,
+        target=job.cell.target,
+        rule=job.cell.rule,
+        seed=job.cell.seed,
+        fold=job.cell.fold,
+        learning_rate=train.learning_rate,
+        train_fraction=train.train_fraction,
+        max_train_seconds=train.max_train_seconds,
         params=job.budget.params,
         s=job.budget.s,
         widths=job.budget.widths,
         dataset=data.name,
         mel=data.mel,
-        n_train=min(train.max_examples or n_train, n_train),
+        n_train=count_examples(data, "train", train),
         n_valid=data.n_examples["valid"],
         n_test=data.n_examples["test"],
         n_tags=len(data.tag_names),
-        n_tags_scored=fitted.test.n_scored,
+        n_tags_scored=test.n_scored,
         epochs=progress.epoch,
         best_epoch=progress.best_epoch,
         ended_by=progress.ended_by,
-        valid_auc=fitted.valid.macro_auc,
-        test_auc=fitted.test.macro_auc,
-        test_ap=fitted.test.macro_average_precision,
-        per_tag=list_tags(data, fitted.test),
+        valid_auc=valid.macro_auc,
+        test_auc=test.macro_auc,
+        test_ap=test.macro_average_precision,
+        test_bce=calibration.cross_entropy,
+        test_calibration_error=calibration.error,
+        test_auc_unheard=unheard.macro_auc if unheard else None,
+        per_tag=list_tags(data, test, unheard),
         compile_s=fitted.compiled.compile_s + seconds.get("compile", 0.0),
         train_s=seconds["train"],
         eval_s=seconds.get("eval", 0.0),
         input_wait_s=seconds.get("input_wait", 0.0),
         checkpoint_s=seconds.get("checkpoint", 0.0),
+        shared_s=progress.shared_s,
         seconds_per_2500_samples=2500 * seconds_per_sample,
         samples_per_s=1 / seconds_per_sample,
         flops_per_sample=fitted.compiled.flops_per_sample,
@@ -179,7 +228,9 @@ def make_result(job: Job, fitted: Fitted) -> RunResult:
     )
 
 
-def list_tags(data: PreparedSet, scores: TagScores) -> tuple[TagResult, ...]:
+def list_tags(
+    data: PreparedSet, scores: TagScores, unheard: TagScores | None = None
+) -> tuple[TagResult, ...]:
     """Return one entry per tag; rank 1 is the tag with the most positive training examples."""
     counts = data.tag_counts["train"]
     by_popularity = sorted(range(len(counts)), key=lambda tag: -counts[tag])
@@ -192,6 +243,7 @@ def list_tags(data: PreparedSet, scores: TagScores) -> tuple[TagResult, ...]:
             n_test_positive=data.tag_counts["test"][tag],
             auc=scores.auc[tag],
             ap=scores.average_precision[tag],
+            auc_unheard=unheard.auc[tag] if unheard else None,
         )
         for tag, name in enumerate(data.tag_names)
     )

@@ -7,17 +7,22 @@ that is released when the process ends.
 
 import contextlib
 import dataclasses
+import io
 import json
 import warnings
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from etils import epath
+from jaxtyping import Float, Int
 
-from crnn_jax.errors import UserError
+from crnn_jax.errors import ARRAY_ERRORS, UserError
 from crnn_jax.files import write_file
 from crnn_jax.locks import lock
 from crnn_jax.study.schema import (
+    AXIS_COLUMNS,
     CELL_COLUMNS,
     RESULT_COLUMNS,
     TAG_COLUMNS,
@@ -29,6 +34,19 @@ from crnn_jax.study.schema import (
 )
 from crnn_jax.user_text import csv_text
 
+
+class Predictions(NamedTuple):
+    """Outputs of a network for a split, and what they should be."""
+
+    logits: Float[np.ndarray, "examples tags"]
+    targets: Int[np.ndarray, "examples tags"]
+
+
+# Columns of ``folds.csv``: a network, and the scores of all folds' predictions together.
+FOLDS_COLUMNS = (
+    *(*CELL_COLUMNS, *AXIS_COLUMNS[:-1], "folds"),
+    *("n_test", "n_tags_scored", "test_auc", "test_ap", "test_bce", "test_calibration_error"),
+)
 # Folder of a sweep's locks: next to the runs, whose folders contain only results.
 LOCKS = ".locks"
 
@@ -52,6 +70,36 @@ def _write_json(path: epath.Path, values: Mapping[str, Any]) -> None:
 def write_result(run: epath.Path, result: RunResult) -> None:
     """Write ``result.json``: the run is done."""
     _write_json(run / "result.json", dataclasses.asdict(result))
+
+
+def write_predictions(
+    run: epath.Path,
+    split: str,
+    logits: Float[np.ndarray, "examples tags"],
+    targets: Int[np.ndarray, "examples tags"],
+) -> None:
+    """Write ``predictions-<split>.npz``: logits (float16) and targets, in the split's order."""
+    content = io.BytesIO()
+    largest = np.finfo(np.float16).max
+    np.savez(
+        content,
+        logits=np.clip(logits, -largest, largest).astype(np.float16),
+        targets=targets.astype(np.uint8),
+    )
+    write_file(run / f"predictions-{split}.npz", content.getvalue())
+
+
+def read_predictions(run: epath.Path, split: str = "test") -> Predictions | None:
+    """Read a run's outputs for a split; None if they are missing or damaged."""
+    path = run / f"predictions-{split}.npz"
+    if not path.exists():
+        return None
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+            return Predictions(arrays["logits"].astype(np.float32), arrays["targets"])
+    except (*ARRAY_ERRORS, KeyError, zipfile.BadZipFile):
+        warnings.warn(f"{path}: damaged; the run's predictions are not used", stacklevel=2)
+        return None
 
 
 def write_failure(run: epath.Path, error: str, traceback: str) -> None:
@@ -163,7 +211,7 @@ def read_results(out: epath.Path) -> list[RunResult]:
 
 
 def write_tables(out: epath.Path) -> None:
-    """Rebuild ``results.csv`` and ``per_tag.csv`` from the ``result.json`` files alone.
+    """Rebuild ``results.csv``, ``per_tag.csv`` and ``folds.csv`` from the runs' files alone.
 
     One process at a time reads and writes, so that the last one's tables have every result.
     """
@@ -172,11 +220,39 @@ def write_tables(out: epath.Path) -> None:
         rows = (_row(result, RESULT_COLUMNS) for result in results)
         write_file(out / "results.csv", _csv(RESULT_COLUMNS, rows))
         rows = (
-            _row(result, CELL_COLUMNS) + _row(tag, TAG_COLUMNS)
+            _row(result, (*CELL_COLUMNS, *AXIS_COLUMNS)) + _row(tag, TAG_COLUMNS)
             for result in results
             for tag in result.per_tag
         )
-        write_file(out / "per_tag.csv", _csv((*CELL_COLUMNS, *TAG_COLUMNS), rows))
+        columns = (*CELL_COLUMNS, *AXIS_COLUMNS, *TAG_COLUMNS)
+        write_file(out / "per_tag.csv", _csv(columns, rows))
+        if any(result.fold is not None for result in results):
+            write_file(out / "folds.csv", _csv(FOLDS_COLUMNS, _score_folds(out)))
+
+
+def _score_folds(out: epath.Path) -> Iterator[list[Any]]:
+    """Score the predictions of all folds of a network together: every clip is in one of them."""
+    from crnn_jax.train.metrics import measure_calibration, score_tags
+
+    networks: dict[tuple, list[tuple[RunConfig, Predictions]]] = {}
+    for path in sorted(out.glob("*/result.json")):
+        config, predictions = read_config(path.parent), read_predictions(path.parent)
+        if config.data.fold is not None and config.train is not None and predictions is not None:
+            key = _row(config, CELL_COLUMNS) + _row(config.train, AXIS_COLUMNS[:-1])
+            networks.setdefault((*key, config.data.folds), []).append((config, predictions))
+    for network, folds in networks.items():
+        if len(folds) < network[-1]:
+            continue
+        logits, targets = (
+            np.concatenate([getattr(predictions, name) for _, predictions in folds])
+            for name in ("logits", "targets")
+        )
+        scores, calibration = score_tags(targets, logits), measure_calibration(targets, logits)
+        yield [
+            *network,
+            *(len(targets), scores.n_scored, scores.macro_auc, scores.macro_average_precision),
+            *(calibration.cross_entropy, calibration.error),
+        ]
 
 
 def _row(record: object, columns: Sequence[str]) -> list[Any]:

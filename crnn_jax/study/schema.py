@@ -22,19 +22,46 @@ from crnn_jax.serialization import from_mapping
 EndedBy = Literal["epochs", "patience", "time"]
 
 
-@dataclasses.dataclass(frozen=True, order=True)
+@dataclasses.dataclass(frozen=True)
 class Cell:
-    """One network of a study's grid."""
+    """One network of a study's grid.
+
+    Attributes
+    ----------
+    arch, target, rule, seed
+        The network, and the seed of its training.
+    learning_rate, train_fraction, max_train_seconds, fold
+        Values of the axes that the grid has; None: as in the study's options.
+    """
 
     arch: Architecture
     target: int
     rule: Rule
     seed: int
+    learning_rate: float | None = None
+    train_fraction: float | None = None
+    max_train_seconds: float | None = None
+    fold: int | None = None
 
     @property
     def name(self) -> str:
         """Name of the run's folder."""
-        return f"{self.arch}-{self.target}-{self.rule}-seed{self.seed}"
+        parts = [f"{self.arch}-{self.target}-{self.rule}-seed{self.seed}"]
+        if self.learning_rate is not None:
+            parts.append(f"lr{self.learning_rate:.6g}")
+        if self.train_fraction is not None:
+            parts.append(f"data{self.train_fraction:.6g}")
+        if self.max_train_seconds is not None:
+            parts.append(f"{self.max_train_seconds:.6g}s")
+        if self.fold is not None:
+            parts.append(f"fold{self.fold}")
+        return "-".join(parts)
+
+    def train_config(self, config: TrainConfig) -> TrainConfig:
+        """Return how this cell is trained, given the study's options."""
+        axes = ("learning_rate", "train_fraction", "max_train_seconds")
+        own = {name: getattr(self, name) for name in axes if getattr(self, name) is not None}
+        return dataclasses.replace(config, **own)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +76,8 @@ class DataDescription:
         The prepared set's folder; None for imported weights.
     tracks_digest
         Distinguishes lists of tracks.
+    fold, folds
+        In a cross-validation: which of how many parts is the test split.
     mel
         The log-mel.
     tag_names, tag_categories
@@ -64,6 +93,8 @@ class DataDescription:
     tag_categories: tuple[str, ...]
     n_examples: dict[str, int] | None
     tracks_digest: str | None = None
+    fold: int | None = None
+    folds: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +141,7 @@ class RunConfig:
     @property
     def input_mel(self) -> MelConfig:
         """The log-mel of the network's input, with clips as long as those it was trained on."""
-        seconds = self.train.clip_seconds if self.train else None
+        seconds = (self.train.train_crop or self.train.clip_seconds) if self.train else None
         return dataclasses.replace(
             self.data.mel, clip_seconds=seconds or self.data.mel.clip_seconds
         )
@@ -120,7 +151,8 @@ class RunConfig:
 class TagResult:
     """One tag's scores on the test split; `auc` and `ap` are None where the split has one class.
 
-    `popularity_rank` is 1 for the tag with the most positive training examples.
+    `popularity_rank` is 1 for the tag with the most positive training examples. `auc_unheard` is
+    the AUC on the split ``unheard``, if the set has one.
     """
 
     tag: str
@@ -129,6 +161,7 @@ class TagResult:
     n_test_positive: int
     auc: float | None
     ap: float | None
+    auc_unheard: float | None = None
 
 
 # Metadata of a field of ``result.json`` that is not a column of ``results.csv``.
@@ -150,6 +183,13 @@ class RunResult:
         Trainable parameters and width multiplier.
     valid_auc, test_auc, test_ap
         Macro ROC-AUC and average precision of the best epoch's parameters.
+    test_bce, test_calibration_error
+        Binary cross-entropy in nats, and expected calibration error.
+    test_auc_unheard
+        Macro ROC-AUC on the split ``unheard``; None if the set has none.
+    learning_rate, train_fraction, max_train_seconds, fold
+        Largest learning rate, part of the training split, limit of the training time in s, and part
+        of the cross-validation.
     epochs, best_epoch, ended_by
         Epochs trained, the best one (from 1), and what ended the training.
     compile_s, train_s, eval_s, input_wait_s, checkpoint_s
@@ -165,6 +205,8 @@ class RunResult:
         Examples and tags; tags that have both classes in the test split.
     dataset, device, device_count
         Name of the data set; processor or accelerator, and how many devices.
+    shared_s
+        Part of `train_s` that this run shares with the one that it branched off.
     widths, mel, per_tag
         Widths of the network, log-mel of its input, and scores of each tag.
     versions, git_commit
@@ -199,6 +241,14 @@ class RunResult:
     dataset: str
     device: str
     device_count: int
+    learning_rate: float
+    train_fraction: float
+    max_train_seconds: float | None
+    fold: int | None
+    test_bce: float
+    test_calibration_error: float
+    test_auc_unheard: float | None
+    shared_s: float = dataclasses.field(metadata=BESIDE_THE_TABLE)
     checkpoint_s: float = dataclasses.field(metadata=BESIDE_THE_TABLE)
     widths: tuple[int, ...] = dataclasses.field(metadata=BESIDE_THE_TABLE)
     mel: MelConfig = dataclasses.field(metadata=BESIDE_THE_TABLE)
@@ -206,17 +256,14 @@ class RunResult:
     versions: dict[str, str] = dataclasses.field(metadata=BESIDE_THE_TABLE)
     git_commit: str | None = dataclasses.field(metadata=BESIDE_THE_TABLE)
 
-    @property
-    def cell(self) -> Cell:
-        """The cell that was run."""
-        return Cell(self.arch, self.target, self.rule, self.seed)
-
 
 # Columns of results.csv; those of per_tag.csv are the cell's, then the tag's.
 RESULT_COLUMNS = tuple(
     field.name for field in dataclasses.fields(RunResult) if field.metadata.get("column", True)
 )
 CELL_COLUMNS = ("arch", "rule", "target", "seed")
+# Axes that a table of an older version lacks, as does a run of a study without them.
+AXIS_COLUMNS = ("learning_rate", "train_fraction", "max_train_seconds", "fold")
 TAG_COLUMNS = tuple(field.name for field in dataclasses.fields(TagResult))
 
 
@@ -244,5 +291,7 @@ def config_from_mapping(values: Mapping[str, Any]) -> RunConfig:
 def result_from_mapping(values: Mapping[str, Any]) -> RunResult:
     """Build a run's result from parsed JSON; what an older version did not write is None."""
     missing = dict.fromkeys((field.name for field in dataclasses.fields(RunResult)), None)
+    # Which were the defaults, and only possibilities, of these.
+    missing |= {"train_fraction": 1.0, "shared_s": 0.0}
     tags = [{**dict.fromkeys(TAG_COLUMNS), **tag} for tag in values["per_tag"]]
     return from_mapping(RunResult, {**missing, **values, "per_tag": tags})

@@ -18,10 +18,18 @@ from crnn_jax.study.events import (
     CellLeft,
     CellSkipped,
     OnSweepEvent,
+    RareTags,
     SweepStarted,
     ignore,
 )
-from crnn_jax.study.grid import check_scorable, list_cells, make_run_config, solve_cell
+from crnn_jax.study.grid import (
+    check_scorable,
+    find_branches,
+    list_cells,
+    list_rare_tags,
+    make_run_config,
+    solve_cell,
+)
 from crnn_jax.study.run import Job, Outcome, attempt
 from crnn_jax.study.schema import Cell
 
@@ -35,6 +43,34 @@ def run_here(jobs: Sequence[Job], on_event: OnSweepEvent) -> Iterator[tuple[Job,
         with ahead.compiling(following, on_event) as notify:
             outcome = attempt(job, notify)
         yield job, outcome
+
+
+def make_jobs(config: SweepConfig, data: PreparedSet, out: epath.Path) -> list[Job]:
+    """Return the job of every cell, with the data of its fold.
+
+    Raises
+    ------
+    UserError
+        If a cell cannot be built, or the data cannot be scored.
+    """
+    folds: dict[int | None, PreparedSet] = {None: data}
+    if config.folds is not None:
+        # Imported here: it needs what opens the records.
+        from crnn_jax.data.folds import make_fold
+
+        folds |= {fold: make_fold(data, fold, config.folds) for fold in range(config.folds)}
+        del folds[None]
+    for of_fold in folds.values():
+        check_scorable(of_fold)
+    jobs = []
+    for cell in list_cells(config):
+        budget = solve_cell(cell, config, data)
+        run_config = make_run_config(cell, budget, config, folds[cell.fold])
+        trunk, branches = find_branches(cell, config)
+        jobs.append(
+            Job(cell, budget, run_config, folds[cell.fold], config.runtime, out, trunk, branches)
+        )
+    return jobs
 
 
 def sweep(
@@ -76,17 +112,14 @@ def sweep(
         Before anything is trained, if a cell cannot be built, the data cannot be scored, or the
         folder holds the cells of another configuration.
     """
-    check_scorable(data)
-    jobs = []
-    for cell in list_cells(config):
-        budget = solve_cell(cell, config, data)
-        run_config = make_run_config(cell, budget, config, data)
-        jobs.append(Job(cell, budget, run_config, data, config.runtime, out))
+    jobs = make_jobs(config, data, out)
     for job in jobs:
         if (job.run / "config.json").exists():
             runs.claim_folder(job.run, job.config)
 
     on_event(SweepStarted(tuple(job.cell for job in jobs)))
+    if rare := list_rare_tags(data):
+        on_event(RareTags(rare))
     failed: list[Cell] = []
     waiting = jobs
     while waiting:

@@ -20,8 +20,8 @@ from jaxtyping import PyTree
 from crnn_jax.errors import UserError
 from crnn_jax.serialization import from_mapping
 from crnn_jax.train import parallel
-from crnn_jax.train.loop import Snapshot
 from crnn_jax.train.progress import Progress
+from crnn_jax.train.snapshots import Snapshot
 
 # Two: the newest, and one more in case it cannot be read.
 KEPT = 2
@@ -33,7 +33,7 @@ CHANGED = "its numbers differ from those that were written"
 
 
 class OrbaxCheckpoints:
-    """The ``checkpoints`` folder of a run (see `crnn_jax.train.loop.Checkpoints`).
+    """The ``checkpoints`` folder of a run (see `crnn_jax.train.snapshots.Checkpoints`).
 
     A context manager: leaving it waits for pending writes.
     """

@@ -25,6 +25,7 @@ from crnn_jax.data.batches import (
     load_clips,
     read_all,
     training_batches,
+    which_examples,
 )
 from crnn_jax.data.memory import available_memory
 from crnn_jax.data.prepared import PreparedSet
@@ -245,7 +246,7 @@ class Feed:
                 n_examples = count_examples(self.data, split, self.config)
                 frames = count_frames(self.data.mel, self.config.clip_seconds)
                 return self.data.keep(
-                    (ClipsOnDevices, split, n_examples, frames, self.mesh),
+                    (ClipsOnDevices, which_examples(split, self.config), split, frames, self.mesh),
                     lambda: ClipsOnDevices(
                         read_all(clips_on_disk(self.data, split, self.config), n_examples),
                         self.mesh,

@@ -1,4 +1,4 @@
-"""ROC-AUC and average precision, per tag and macro.
+"""ROC-AUC and average precision, per tag and macro; binary cross-entropy and calibration.
 
 scikit-learn computes each tag's score; this module determines which tags have one. A tag whose
 examples are all positive or all negative has no AUC: it is None, and left out of the mean.
@@ -8,7 +8,11 @@ import dataclasses
 import math
 
 import numpy as np
+import scipy.special
 from jaxtyping import Float, Int
+
+# Bins of probabilities, as in Guo et al. (2017).
+CALIBRATION_BINS = 15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,3 +88,45 @@ def score_tags(
             auc.append(None)
             average_precision.append(None)
     return TagScores(tuple(auc), tuple(average_precision))
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """How well the outputs are probabilities.
+
+    Attributes
+    ----------
+    cross_entropy
+        Mean binary cross-entropy over examples and tags, in nats: the training loss, without
+        dropout.
+    error
+        Expected calibration error: mean difference between a probability and the share of positives
+        among outputs of about that probability (Guo et al., *On calibration of modern neural
+        networks*, 2017; 15 bins, all tags together). 0 is perfect.
+    """
+
+    cross_entropy: float
+    error: float
+
+
+def measure_calibration(
+    targets: Int[np.ndarray, "examples tags"], logits: Float[np.ndarray, "examples tags"]
+) -> Calibration:
+    """Measure how well logits predict probabilities.
+
+    Raises
+    ------
+    ValueError
+        If a logit is not finite.
+    """
+    logits = logits.astype(np.float64)
+    if not np.isfinite(logits).all():
+        raise ValueError("a logit is not finite")
+    cross_entropy = np.logaddexp(0, logits) - targets * logits
+    probabilities = scipy.special.expit(logits).ravel()
+    bins = np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    # In each bin: Σ (target − probability); its size is the difference times the bin's outputs.
+    excess = np.bincount(bins, targets.ravel() - probabilities, minlength=CALIBRATION_BINS)
+    return Calibration(
+        float(cross_entropy.mean()), float(np.abs(excess).sum() / len(probabilities))
+    )

@@ -50,6 +50,12 @@ class Progress:
         Wall time by activity (`crnn_jax.train.clock.Clock`).
     ended_by
         What ended the training, once it has ended.
+    decay_end
+        Steps after which a decay ends that began because of the time.
+    branched
+        Time budgets, in s, whose runs have branched off so far.
+    shared_s
+        Training time, in s, that this run shares with the one that it branched off.
     """
 
     history: tuple[EpochRecord, ...] = ()
@@ -60,6 +66,9 @@ class Progress:
     best_epoch: int = 0
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     ended_by: EndedBy | None = None
+    decay_end: int | None = None
+    branched: tuple[float, ...] = ()
+    shared_s: float = 0.0
 
     @property
     def epoch(self) -> int:

@@ -1,5 +1,7 @@
 """The state that a training step changes."""
 
+from collections.abc import Callable
+
 import flax
 import jax
 import jax.numpy as jnp
@@ -42,17 +44,22 @@ def initial_state(
     seed: int | Array,
     n_mels: int,
     frames: int,
+    scale: Callable[[PyTree], PyTree] = lambda params: params,
 ) -> TrainState:
-    """Return the state before the first step, determined by the seed."""
+    """Return the state before the first step, determined by the seed.
+
+    `scale` is applied to the initial parameters.
+    """
     # XLA's own generator: the default one takes seconds to compile for a dozen initialisers. The
     # numbers are the same on every device of one kind, however many there are.
     init_key = jax.random.key(seed, impl="rbg")
     log_mel = jnp.zeros((1, n_mels, frames))
     variables = model.init(init_key, log_mel, train=False)
+    params = scale(variables["params"])
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=variables["params"],
+        params=params,
         batch_stats=variables["batch_stats"],
-        opt_state=optimizer.init(variables["params"]),
+        opt_state=optimizer.init(params),
         key=jax.random.key_data(jax.random.key(seed)),
     )

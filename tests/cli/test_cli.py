@@ -398,6 +398,7 @@ def test_train_is_a_sweep_of_one(command, small_set):
         "checkpoints",
         "config.json",
         "metrics.jsonl",
+        "predictions-test.npz",
         "result.json",
     }
     assert f"{run.name}: test AUC" in out

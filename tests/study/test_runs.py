@@ -34,7 +34,7 @@ def make_result(**changes):
     values = dict.fromkeys(schema.RESULT_COLUMNS, 1)
     values |= {"arch": "crnn", "rule": "uniform", "dataset": "synthetic", "device": "cpu"}
     values |= {"widths": (1, 2), "mel": MelConfig(), "versions": {}, "git_commit": None}
-    values |= {"checkpoint_s": 0.0, "ended_by": "epochs"}
+    values |= {"checkpoint_s": 0.0, "shared_s": 0.0, "ended_by": "epochs", "fold": None}
     values["per_tag"] = (TAG, dataclasses.replace(TAG, auc=None, ap=None))
     return RunResult(**{**values, **changes})
 

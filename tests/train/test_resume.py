@@ -20,8 +20,8 @@ from crnn_jax.study import runs
 from crnn_jax.study.run import describe
 from crnn_jax.study.sweep import sweep
 from crnn_jax.train.checkpoints import OrbaxCheckpoints, raise_if_not_damage
-from crnn_jax.train.loop import Snapshot
 from crnn_jax.train.progress import Progress
+from crnn_jax.train.snapshots import Snapshot
 from crnn_jax.train.state import TrainState
 from tests.commands import (
     CELL,

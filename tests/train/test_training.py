@@ -22,12 +22,15 @@ from crnn_jax.train.compile import evaluation_step, flops_of_step
 from crnn_jax.train.devices import batch_mesh, check_batch_size
 from crnn_jax.train.events import EpochDone, StepDone
 from crnn_jax.train.feed import Feed
-from crnn_jax.train.loop import Diverged, Snapshot, fit
+from crnn_jax.train.loop import fit
 from crnn_jax.train.metrics import score_tags
+from crnn_jax.train.optimizer import make_optimizer
 from crnn_jax.train.predict import predict
 from crnn_jax.train.progress import Progress
+from crnn_jax.train.snapshots import Snapshot
 from crnn_jax.train.state import initial_state
 from crnn_jax.train.steps import train_step
+from crnn_jax.train.training_run import Diverged
 
 CONFIG = TrainConfig(epochs=3, batch_size=8, learning_rate=3e-3)
 
@@ -65,7 +68,7 @@ def run(
 def newest(network, small_set, folder):
     """The newest snapshot."""
     with OrbaxCheckpoints(epath.Path(folder)) as checkpoints:
-        optimizer = optax.adam(CONFIG.learning_rate)
+        optimizer = make_optimizer(CONFIG)
         state = initial_state(build(network), optimizer, 0, 96, small_set.mel.frames)
         return checkpoints.restore(Snapshot(state, state.variables, Progress()))
 
@@ -74,7 +77,7 @@ def numbers(fitted):
     """All that must be the same in two runs: no times."""
     history = [dataclasses.replace(epoch, train_s=0.0) for epoch in fitted.progress.history]
     leaves = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(fitted.variables)]
-    return history, leaves, fitted.valid, fitted.test
+    return history, leaves, fitted.scores["valid"].tags, fitted.scores["test"].tags
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +171,7 @@ def test_the_best_epochs_parameters_are_kept_and_scored(network, small_set, fitt
     result, _ = fitted
     aucs = [entry.valid_auc for entry in result.progress.history]
     assert result.progress.best_epoch == 1 + int(np.argmax(aucs))
-    assert result.valid.macro_auc == pytest.approx(max(aucs), abs=1e-12)
+    assert result.scores["valid"].tags.macro_auc == pytest.approx(max(aucs), abs=1e-12)
     mesh = batch_mesh()
     evaluate = evaluation_step(network, mesh)
     logits, targets = predict(evaluate, result.variables, Feed(small_set, CONFIG, mesh), "test")
@@ -176,7 +179,7 @@ def test_the_best_epochs_parameters_are_kept_and_scored(network, small_set, fitt
     assert logits.shape == (18, len(small_set.tag_names))
     expected = np.stack([example["tags"] for example in small_set.source("test")])
     np.testing.assert_array_equal(targets, expected)
-    assert score_tags(targets, logits) == result.test
+    assert score_tags(targets, logits) == result.scores["test"].tags
 
 
 def test_prediction_does_not_depend_on_the_batch(network, small_set, fitted):

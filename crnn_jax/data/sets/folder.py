@@ -17,8 +17,7 @@ from crnn_jax.audio.decode import read_clip
 from crnn_jax.audio.files import is_utf8
 from crnn_jax.config import DataConfig
 from crnn_jax.data.builder import RecordsBuilder
-from crnn_jax.data.collection import Collection, Track
-from crnn_jax.data.description import SPLITS
+from crnn_jax.data.collection import SPLITS, Collection, Track, cut
 from crnn_jax.errors import UserError
 from crnn_jax.locks import on_disk
 
@@ -43,7 +42,8 @@ class Folder(RecordsBuilder):
 
     Without a ``split`` column, a track's split comes from a hash of its name (in a tree: of the
     file's name without its folder), so it stays the same when files are added. A tag may name its
-    category (``mood/happy``) for the per-tag figure.
+    category (``mood/happy``) for the per-tag figure. ``--clips-per-track`` cuts several clips out
+    of each file, all on one side of the split.
     """
 
     name = "folder"
@@ -66,7 +66,8 @@ class Folder(RecordsBuilder):
         splits: dict[str, list[Track]] = {split: [] for split in SPLITS}
         for row in rows:
             tags = tuple(sorted(columns[tag] for tag in row.tags))
-            splits[row.split].append(Track(row.path, os.fspath(row.file), tags))
+            track = Track(row.path, os.fspath(row.file), tags, group=row.track)
+            splits[row.split] += cut(track, config.clips_per_track)
         for split, tracks in splits.items():
             if not tracks:
                 raise UserError(
@@ -90,17 +91,18 @@ class Folder(RecordsBuilder):
 
     @staticmethod
     def read_track(config: DataConfig, track: Track) -> Float[np.ndarray, "samples"]:
-        return read_clip(track.source, config.mel)
+        return read_clip(track.source, config.mel, track.position)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Row:
-    """An audio file: its path in the collection, its tags and its split."""
+    """An audio file: its path in the collection, its tags, its split, and the track it is of."""
 
     path: str
     file: epath.Path
     tags: frozenset[str]
     split: str
+    track: str = ""
 
 
 def _find_csv(root: epath.Path) -> epath.Path | None:
@@ -148,7 +150,7 @@ def _rows_of_csv(table: epath.Path) -> list[_Row]:
                 f"{table}, row {line}: split `{split}` is not one of {', '.join(SPLITS)}"
             )
         names = frozenset(tag.strip() for tag in tags.split("|")) - {""}
-        found.append(_Row(path, table.parent / path, names, split))
+        found.append(_Row(path, table.parent / path, names, split, row.get("track") or ""))
     return found
 
 
@@ -173,7 +175,8 @@ def _rows_of_tree(root: epath.Path) -> list[_Row]:
             path = name if len(clips) == 1 else f"{same[0].parent.name}/{name}"
             tags = frozenset(file.parent.name for file in same)
             # By the name alone, so that adding a file does not move another to a different split.
-            rows.append(_Row(path, same[0], tags, hashed_split(name)))
+            track = "" if len(clips) == 1 else name
+            rows.append(_Row(path, same[0], tags, hashed_split(name), track))
     return rows
 
 

@@ -3,7 +3,7 @@
 from etils import epath
 
 from crnn_jax.config import DataConfig
-from crnn_jax.data.collection import Collection, Track
+from crnn_jax.data.collection import Collection, Track, cut
 from crnn_jax.data.published import PublishedCollection, find_folder, read_rows
 from crnn_jax.errors import UserError
 
@@ -52,8 +52,12 @@ class Jamendo(PublishedCollection):
         columns = {tag: column for column, tag in enumerate(names)}
         splits = {
             name: [
-                Track(track_id, path, tuple(sorted(columns[tag] for tag in tags)))
+                clip
                 for track_id, path, tags in split_rows
+                for clip in cut(
+                    Track(track_id, path, tuple(sorted(columns[tag] for tag in tags))),
+                    config.clips_per_track,
+                )
             ]
             for name, split_rows in rows.items()
         }
@@ -62,7 +66,9 @@ class Jamendo(PublishedCollection):
 
     @classmethod
     def variant(cls, config: DataConfig, collection: Collection) -> str:
-        return f"{config.jamendo_subset}-split{config.jamendo_split}"
+        each = config.clips_per_track
+        clips = "" if each == 1 else f"-{each}-clips-per-track"
+        return f"{config.jamendo_subset}-split{config.jamendo_split}{clips}"
 
     @staticmethod
     def audio_names(source: str) -> tuple[str, ...]:

@@ -5,8 +5,7 @@ from etils import epath
 from jaxtyping import Bool
 
 from crnn_jax.config import DataConfig
-from crnn_jax.data.collection import Collection, Track
-from crnn_jax.data.description import SPLITS
+from crnn_jax.data.collection import SPLITS, Collection, Track
 from crnn_jax.data.published import PublishedCollection, find_folder, read_text
 from crnn_jax.errors import ARRAY_ERRORS, UserError
 
