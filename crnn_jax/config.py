@@ -143,9 +143,14 @@ class DataConfig:
     workers
         Decoding processes; None: one per core.
     n_examples
-        Clips in the ``synthetic`` set, over all splits.
+        Clips in a ``synthetic`` or ``rendered`` set, over all splits.
     music_seed
-        Seed of the ``synthetic`` set's music.
+        Seed of a ``synthetic`` set's music, and of how a ``rendered`` set's is played.
+    sound_fonts
+        For ``rendered``: sound-fonts of all splits but one, as paths or names in Debian's folder.
+        Two that sound different: one of recordings, one of a synthesiser.
+    unheard_sound_font
+        For ``rendered``: the sound-font of the split ``unheard``.
     clips_per_track
         For ``folder`` and ``jamendo``: clips that are cut out of each file, evenly spread over it;
         if it is shorter, they overlap.
@@ -166,6 +171,8 @@ class DataConfig:
     workers: int | None = None
     n_examples: int = 4000
     music_seed: int = 0
+    sound_fonts: tuple[str, ...] = ("FluidR3_GM.sf2", "OPL-3_FM_128M.sf2")
+    unheard_sound_font: str = "TimGM6mb.sf2"
     clips_per_track: int = 1
     merge_synonyms: bool = False
     jamendo_subset: JamendoSubset = "top50tags"

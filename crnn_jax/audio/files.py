@@ -14,7 +14,18 @@ import soundfile
 from etils import epath
 
 Reason = Literal[
-    "missing", "unreadable", "empty file", "not audio", "no samples", "not finite", "silent"
+    "missing",
+    "unreadable",
+    "empty file",
+    "not audio",
+    "no samples",
+    "not finite",
+    "silent",
+    # Of music that is rendered.
+    "not a score",
+    "no notes",
+    "not rendered",
+    "time limit",
 ]
 
 

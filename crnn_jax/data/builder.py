@@ -139,18 +139,21 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
     def check_audio(self) -> None:
         """Raise a UserError if no audio is where it should be; called before the first shard."""
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        metadata = {
+    def _metadata(self) -> dict[str, Any]:
+        """Return what is stored about the set, besides what the shards say."""
+        return {
             "tag_names": self._collection.tag_names,
             "tag_categories": self._collection.tag_categories,
             "mel": dataclasses.asdict(self.config.mel),
             "tracks_digest": self.tracks_digest,
         }
+
+    def _info(self) -> tfds.core.DatasetInfo:
         return _Info(
             builder=self,
             description=self.__doc__,
             features=features(self.config.mel, len(self._collection.tag_names)),
-            metadata=tfds.core.MetadataDict(metadata),
+            metadata=tfds.core.MetadataDict(self._metadata()),
             disable_shuffling=True,
         )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from etils import epath
 
-from crnn_jax.analysis.tables import read_per_tag
+from crnn_jax.analysis.tables import PER_TAG_COLUMNS, read_per_tag
 from crnn_jax.config import MelConfig, ModelConfig, TrainConfig
 from crnn_jax.errors import UserError
 from crnn_jax.study import runs, schema
@@ -92,7 +92,7 @@ def test_tables_are_those_of_the_results(out):
     assert [(row["arch"], row["s"]) for row in rows] == [("conv1d", ""), ("crnn", "")]
     with (out / "per_tag.csv").open() as file:
         tags = list(csv.DictReader(file))
-    assert tuple(tags[0]) == schema.CELL_COLUMNS + schema.TAG_COLUMNS
+    assert tuple(tags[0]) == PER_TAG_COLUMNS
     assert [(row["arch"], row["auc"]) for row in tags] == [
         ("conv1d", "0.75"),
         ("conv1d", ""),
