@@ -114,7 +114,7 @@ def test_coordinate_check(arch):
 
 
 def test_the_plan_of_a_run_replaces_the_placeholder():
-    config = network("conv1d", 5_000)
+    config = network("conv1d", 4_860)
     optimizer = optimizer_for(config, TrainConfig(), FRAMES)
     state = optimizer.init({"kernel": jnp.ones((2, 2))})
     assert float(state[-1].plan.peak) == float(PLACEHOLDER.peak) == 0.0

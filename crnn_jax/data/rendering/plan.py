@@ -21,8 +21,9 @@ WORK_SHARES = {"train": 76, "valid": 10, "test": 14}
 CLIP_SHARES = {"train": 68, "valid": 8, "test": 12, UNHEARD: 12}
 # Clips of one composition; each has its own instruments, tempo and stretch.
 MOST_CLIPS = 4
-# A tag that fewer works have cannot be learned and tested on different works.
-FEWEST_WORKS = 40
+# A tag that fewer works, or a smaller part of the clips of a split, have is left out: it could not
+# be learned and tested on different works.
+FEWEST_WORKS, SMALLEST_PART = 40, 0.01
 CATEGORIES = ("repertoire", "dance", "metre", "mode", "voices", "instrument", "tempo")
 
 
@@ -82,13 +83,26 @@ def _deal(repertoires: Mapping[str, Sequence[Composition]], n_clips: int) -> lis
     return sorted(clips, key=lambda clip: (clip.composition.name, clip.version))
 
 
-def list_tags(compositions: Sequence[Composition]) -> dict[str, str]:
-    """Return the tags and their categories: those of enough works, most works first in each."""
+def list_tags(
+    compositions: Sequence[Composition], plan: Mapping[str, Sequence[PlannedClip]]
+) -> dict[str, str]:
+    """Return the tags and their categories: those of enough music, most works first in each."""
     works: dict[tuple[str, str], set[str]] = collections.defaultdict(set)
     for composition in compositions:
         for category, name in composition_tags(composition):
             works[category, name].add(composition.work)
-    kept = [(key, len(of_tag)) for key, of_tag in works.items() if len(of_tag) >= FEWEST_WORKS]
+    counts = {
+        split: collections.Counter(
+            tag for clip in plan[split] for tag in composition_tags(clip.composition)
+        )
+        for split in ("train", "test")
+    }
+    kept = [
+        (tag, len(of_tag))
+        for tag, of_tag in works.items()
+        if len(of_tag) >= FEWEST_WORKS
+        and all(counts[split][tag] >= SMALLEST_PART * len(plan[split]) for split in counts)
+    ]
     kept.sort(key=lambda item: (CATEGORIES.index(item[0][0]), -item[1], item[0][1]))
     chosen = {instrument.name: "instrument" for instrument in INSTRUMENTS}
     return (

@@ -25,8 +25,10 @@ FONT_PACKAGES = {
     "OPL-3_FM_128M.sf2": "opl3-soundfont",
     "TimGM6mb.sf2": "timgm6mb-soundfont",
 }
-# In Hz: twice the paper's rate, so that resampling decides what is heard up to 6 kHz.
-RENDERED_RATE = 24_000
+# The rendered rate over that of the set: resampling decides what is heard near half of it.
+OVERSAMPLED = 4 / 3
+# Those that FluidSynth accepts, in Hz.
+LOWEST_RATE, HIGHEST_RATE = 8_000, 96_000
 # Root mean square of a clip: sound-fonts differ in loudness, which is not to be learned.
 LOUDNESS = 0.1
 # Longest that a clip may take to be rendered, in s.
@@ -79,18 +81,19 @@ def _version(command: Sequence[str]) -> str:
 def render(
     midi: bytes, font: Path, *, seconds: float, sample_rate: int
 ) -> Float32[np.ndarray, "samples"]:
-    """Render a MIDI file to as many seconds of mono samples.
+    """Render a MIDI file to as many seconds of mono samples, without reverb and chorus.
 
     Raises
     ------
     AudioError
         If it is silent, or takes too long.
     """
+    rate = min(max(round(OVERSAMPLED * sample_rate), LOWEST_RATE), HIGHEST_RATE)
     with tempfile.TemporaryDirectory() as folder:
         source, wave = Path(folder) / "clip.mid", Path(folder) / "clip.wav"
         source.write_bytes(midi)
         command = [
-            *("fluidsynth", "-n", "-i", "-q", "-r", str(RENDERED_RATE), "-g", "0.5"),
+            *("fluidsynth", "-n", "-i", "-q", "-r", str(rate), "-g", "0.5", "-R", "0", "-C", "0"),
             # Only the samples of the instruments that play are loaded.
             *("-o", "synth.dynamic-sample-loading=1", "-o", "synth.cpu-cores=1"),
             *("-T", "wav", "-O", "float", "-F", str(wave), str(font), str(source)),
@@ -103,7 +106,7 @@ def render(
             words = said.stderr.decode(errors="replace").strip().partition("\n")[0]
             raise AudioError("not rendered", f"FluidSynth: {words or 'no output'}")
         stereo, _ = soundfile.read(wave, dtype="float32", always_2d=True)
-    mono = soxr.resample(stereo.mean(axis=1), RENDERED_RATE, sample_rate)
+    mono = soxr.resample(stereo.mean(axis=1), rate, sample_rate)
     clip = np.zeros(round(seconds * sample_rate), np.float32)
     clip[: len(mono)] = mono[: len(clip)]
     loudness = float(np.sqrt(np.mean(np.square(clip, dtype=float))))

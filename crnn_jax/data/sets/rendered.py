@@ -52,7 +52,8 @@ class Rendered(RecordsBuilder):
                 f"rendered: no composition in {corpus_folder()} can be used; install music21 again"
             )
         seed = config.music_seed
-        categories = list_tags(compositions)
+        plan = plan_clips(compositions, config.n_examples, seed)
+        categories = list_tags(compositions, plan)
         columns = {name: column for column, name in enumerate(categories)}
         splits = {
             split: [
@@ -66,7 +67,7 @@ class Rendered(RecordsBuilder):
                 )
                 for clip in clips
             ]
-            for split, clips in plan_clips(compositions, config.n_examples, seed).items()
+            for split, clips in plan.items()
         }
         return Collection(tuple(categories), tuple(categories.values()), splits)
 
