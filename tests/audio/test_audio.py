@@ -144,6 +144,20 @@ def test_clip_from_the_middle_of_a_long_file(tmp_path, kind):
     assert_same_clip(read_clip(path, DEFAULT), librosa_clip(path, DEFAULT))
 
 
+@pytest.mark.parametrize("kind", ["wav", "mp3"])
+@pytest.mark.parametrize("seconds", [1.0, 7.0, 60.0])
+@pytest.mark.parametrize("position", [0.0, 0.25, 0.9, 1.0])
+def test_clip_from_anywhere_in_a_file(tmp_path, kind, seconds, position):
+    path = write(tmp_path / f"a.{kind}", music(round(seconds * 22_050), 22_050), 22_050, kind)
+    whole = librosa.load(path, sr=TWO_SECONDS.sample_rate)[0]
+    size = TWO_SECONDS.clip_samples
+    first = int(max(0, len(whole) - size) * position)
+    expected = whole[first : first + size]
+    if len(expected) < size:
+        expected = librosa.util.pad_center(expected, size=size)
+    assert_same_clip(read_clip(path, TWO_SECONDS, position), expected)
+
+
 def test_clip_of_an_mp3_at_the_lowest_bit_rate(tmp_path):
     """Its frames have 24 bytes and need those of more than a second before."""
     path, rate = tmp_path / "a.mp3", 24_000

@@ -1,6 +1,7 @@
 """The user's own collection: what is read, and what is said of what cannot be."""
 
 import csv
+import dataclasses
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crnn_jax.config import DataConfig, MelConfig
+from crnn_jax.data.folds import read_clips
 from crnn_jax.data.prepared import prepare
 from crnn_jax.data.sets.folder import HASHED_SHARES, Folder, hashed_split
 from crnn_jax.errors import UserError
@@ -219,6 +221,39 @@ def test_hashed_splits_have_their_shares():
     for split, share in zip(("train", "valid", "test"), HASHED_SHARES, strict=True):
         # Four standard deviations of a binomial count.
         assert abs(splits.count(split) / 20_000 - share / 100) < 4 * np.sqrt(0.25 / 20_000)
+
+
+def test_clips_of_a_file_are_on_one_side_and_sound_different(tmp_path):
+    """Cut out of files whose second half is another tone."""
+    header = ("path", "tags", "track")
+    for number in range(30):
+        seconds = np.arange(2 * 6 * 8_000) / 8_000
+        tone = np.sin(2 * np.pi * (200 + 20 * number) * seconds * (1 + (seconds > 6)))
+        soundfile.write(tmp_path / f"{number}.wav", 0.3 * tone, 8_000)
+    rows = [(f"{number}.wav", "x|y"[: 1 + number % 2 * 2], "") for number in range(30)]
+    write_csv(tmp_path / "tags.csv", header, *rows)
+    config = DataConfig(
+        *("folder", str(tmp_path / "data"), str(tmp_path / "tags.csv")),
+        workers=1,
+        clips_per_track=2,
+        mel=MelConfig(clip_seconds=3.0),
+    )
+    data = prepare(config)
+    assert sum(data.n_examples.values()) == 60
+    sides = {}
+    spectra = {}
+    for split in data.n_examples:
+        source = data.source(split)
+        for place in range(len(source)):
+            name, _, number = source[place]["track_id"].decode().partition("#")
+            sides.setdefault(name, set()).add(split)
+            spectra[name, number] = source[place]["log_mel"].astype(float).mean(axis=1).argmax()
+    assert all(len(of_file) == 1 for of_file in sides.values())
+    assert all(spectra[name, "1"] > spectra[name, "0"] for name in sides)
+    # In a cross-validation, too.
+    clips = read_clips(data)
+    assert len(set(clips.groups)) == 30
+    assert prepare(dataclasses.replace(config, clips_per_track=1)).path != data.path
 
 
 def test_hashed_splits_follow_the_track_and_stay_when_files_are_added(tmp_path):

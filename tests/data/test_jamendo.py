@@ -67,6 +67,19 @@ def test_forms_do_not_share_a_folder(tmp_path):
     assert len(variants) == 20
 
 
+def test_several_clips_of_a_song_are_another_set(tmp_path):
+    write_split(tmp_path)
+    one, two = (collect(tmp_path, clips_per_track=number) for number in (1, 2))
+    for split, tracks in one.splits.items():
+        assert [track.group for track in two.splits[split]] == [
+            track.track_id for track in tracks for _ in range(2)
+        ]
+    names = {
+        Jamendo.variant(DataConfig("jamendo", clips_per_track=number), one) for number in (1, 2)
+    }
+    assert names == {"top50tags-split0", "top50tags-split0-2-clips-per-track"}
+
+
 def test_the_published_files(real_formats):
     collection = collect(real_formats / "jamendo")
     listed = (real_formats / "jamendo" / "top50.txt").read_text().split()

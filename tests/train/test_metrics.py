@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+import scipy.special
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
-from crnn_jax.train.metrics import score_tags
+from crnn_jax.train.metrics import Calibration, measure_calibration, score_tags
 
 
 def auc_by_pairs(targets, scores):
@@ -86,3 +87,43 @@ def test_scores_that_are_not_numbers_are_refused():
     targets = np.array([[0], [1]], np.uint8)
     with pytest.raises(ValueError, match="NaN"):
         score_tags(targets, np.array([[np.nan], [0.0]], np.float32))
+
+
+# Calibration
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 4))
+def test_cross_entropy_is_that_of_scikit_learn(seed, n_examples, n_tags):
+    rng = np.random.default_rng(seed)
+    targets = rng.integers(0, 2, (n_examples, n_tags))
+    logits = rng.normal(0, 4, (n_examples, n_tags))
+    expected = log_loss(targets.ravel(), scipy.special.expit(logits).ravel(), labels=[0, 1])
+    assert measure_calibration(targets, logits).cross_entropy == pytest.approx(expected, rel=1e-6)
+
+
+def test_outputs_that_are_probabilities_are_calibrated():
+    rng = np.random.default_rng(0)
+    probabilities = rng.random((100_000, 2))
+    targets = (rng.random((100_000, 2)) < probabilities).astype(int)
+    true = measure_calibration(targets, scipy.special.logit(probabilities))
+    assert true.error < 0.01
+    # Twice as sure as they should be.
+    sure = measure_calibration(targets, 2 * scipy.special.logit(probabilities))
+    assert sure.error > 0.05
+    assert sure.cross_entropy > true.cross_entropy
+
+
+def test_the_calibration_error_in_a_case_done_by_hand():
+    """Two outputs of 0.9, one of them wrong; two of 0.1, both right."""
+    targets = np.array([[1], [0], [0], [0]])
+    logits = scipy.special.logit(np.array([[0.9], [0.9], [0.1], [0.1]]))
+    assert measure_calibration(targets, logits).error == pytest.approx((2 * 0.4 + 2 * 0.1) / 4)
+
+
+def test_large_logits_do_not_overflow():
+    targets, logits = np.array([[1, 0]]), np.array([[1e4, -1e4]], np.float32)
+    assert measure_calibration(targets, logits) == (Calibration(0.0, 0.0))
+    assert measure_calibration(1 - targets, logits).cross_entropy == pytest.approx(1e4)
+    with pytest.raises(ValueError, match="not finite"):
+        measure_calibration(targets, np.array([[np.nan, 0.0]]))

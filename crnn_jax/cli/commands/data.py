@@ -25,7 +25,7 @@ class Prepare:
     Attributes
     ----------
     dataset
-        synthetic, folder, msd, magnatagatune or jamendo.
+        synthetic, rendered, folder, msd, magnatagatune or jamendo.
     engine
         What makes the shards: processes on this machine, or an Apache Beam pipeline.
     runner
