@@ -116,18 +116,22 @@ def make_run_config(
     )
 
 
-def list_rare_tags(data: PreparedSet) -> dict[str, tuple[str, ...]]:
+def list_rare_tags(data: PreparedSet, *, all_together: bool = False) -> dict[str, tuple[str, ...]]:
     """Return the tags with fewer than `FEWEST_POSITIVES` positive examples, by split.
 
-    Their scores say little: one example more or less at the top changes an AUC by a tenth.
+    Their scores say little: one example more or less at the top changes an AUC by a tenth. A
+    cross-validation scores the examples of all splits together.
     """
+    tag_counts = data.tag_counts
+    if all_together:
+        tag_counts = {"all": tuple(map(sum, zip(*tag_counts.values(), strict=True)))}
     rare = {
         split: tuple(
             name
             for name, count in zip(data.tag_names, counts, strict=True)
             if count < FEWEST_POSITIVES
         )
-        for split, counts in data.tag_counts.items()
+        for split, counts in tag_counts.items()
     }
     return {split: names for split, names in rare.items() if names}
 

@@ -118,7 +118,7 @@ def sweep(
             runs.claim_folder(job.run, job.config)
 
     on_event(SweepStarted(tuple(job.cell for job in jobs)))
-    if rare := list_rare_tags(data):
+    if rare := list_rare_tags(data, all_together=config.folds is not None):
         on_event(RareTags(rare))
     failed: list[Cell] = []
     waiting = jobs

@@ -170,6 +170,10 @@ def test_tags_with_few_positives_are_named(small_set, tmp_path):
         expected = [n for n, c in zip(small_set.tag_names, counts, strict=True) if c < 5]
         assert list(rare.get(split, ())) == expected
     assert rare["valid"]
+    together = list_rare_tags(small_set, all_together=True)
+    whole = sum(np.array(counts) for counts in small_set.tag_counts.values())
+    expected = [n for n, c in zip(small_set.tag_names, whole, strict=True) if c < 5]
+    assert list(together.get("all", ())) == expected
     said = []
     sweep(
         small_study(train=dataclasses.replace(STUDY.train, max_examples=8)),
