@@ -338,6 +338,13 @@ class TrainConfig:
         if not 0 < self.decay < 1:
             raise UserError("give a number between 0 and 1", field="decay", value=self.decay)
         check_fraction("train_fraction", self.train_fraction)
+        if self.schedule == "cosine" and self.max_train_seconds is not None:
+            raise UserError(
+                "cosine reaches 0 at the end of the last epoch, and time may end the run before; "
+                "give wsd, or leave out max_train_seconds",
+                field="schedule",
+                value=self.schedule,
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -443,6 +450,13 @@ class SweepConfig:
                     raise UserError("give numbers above 0", field=name, value=f"{value:g}")
         for fraction in self.train_fractions:
             check_fraction("train_fractions", fraction)
+        if self.time_budgets and self.train.schedule == "cosine":
+            raise UserError(
+                "cosine reaches 0 at the end of the last epoch, and time may end a run before; "
+                "give wsd, or leave out time_budgets",
+                field="schedule",
+                value=self.train.schedule,
+            )
         if self.folds is not None and self.folds < 3:
             raise UserError(
                 "one part is for test, one for validation; give 3 or more",

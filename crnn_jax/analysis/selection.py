@@ -48,7 +48,12 @@ def select_runs(results: pd.DataFrame) -> pd.DataFrame:
     These are the runs of the best learning rate among those with the largest part of the training
     split. Time budgets are all kept, see `select_longest`.
     """
-    return select_learning_rates(_largest(results, "train_fraction"))
+    return select_learning_rates(select_largest_part(results))
+
+
+def select_largest_part(results: pd.DataFrame) -> pd.DataFrame:
+    """Keep the runs on the largest part of the training split of each network."""
+    return _largest(results, "train_fraction")
 
 
 def select_longest(results: pd.DataFrame) -> pd.DataFrame:
@@ -83,8 +88,10 @@ def learning_rate_interval(results: pd.DataFrame, tolerance: float) -> pd.DataFr
     """
     keys = ["arch", "rule", "target"]
     means = results.groupby([*keys, "learning_rate"], as_index=False).agg(
-        valid_auc=("valid_auc", "mean"), params=("params", "first")
+        valid_auc=("valid_auc", "mean"), params=("params", "first"), n_runs=("seed", "size")
     )
+    # As in `select_learning_rates`.
+    means = means[means["n_runs"] == means.groupby(keys)["n_runs"].transform("max")]
     rows = []
     for values, curve in means.groupby(keys):
         top = curve.loc[curve["valid_auc"].idxmax()]

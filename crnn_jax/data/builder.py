@@ -38,7 +38,7 @@ from crnn_jax.data.description import (
 from crnn_jax.data.engines.local import local_engine
 from crnn_jax.data.shards import Engine, Rejected, ShardResult, ShardTask, result_path
 from crnn_jax.errors import UserError
-from crnn_jax.files import put_in_place
+from crnn_jax.files import put_in_place, write_file
 from crnn_jax.locks import lock, on_disk
 from crnn_jax.user_text import csv_text
 
@@ -220,7 +220,8 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         """Give the shards their final names, and write the set's description next to them."""
         rejected = [row for result in in_order for row in result.rejected]
         write_rejected(records / REJECTED, rejected)
-        write_groups(records / TRACKS, self._collection)
+        if (groups := list_groups(self._collection)) is not None:
+            (records / TRACKS).write_bytes(groups)
         n_tracks = sum(map(len, self._collection.splits.values()))
         _check_rejected(rejected, n_tracks, self.config, records)
 
@@ -261,6 +262,15 @@ class RecordsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         self.info.metadata["n_rejected"] = len(rejected)
         self.info.set_splits(tfds.core.splits.SplitDict(split_infos))
         self.info.write_to_directory(records)
+
+    def update_groups(self) -> None:
+        """Write ``tracks.csv`` of a set that was made before it had one, or other groups."""
+        if not on_disk(self.data_path):
+            return
+        path = self.data_path / TRACKS
+        content = list_groups(self._collection)
+        if content is not None and (not path.exists() or path.read_bytes() != content):
+            write_file(path, content)
 
     def _staging_folder(self) -> epath.Path:
         """Return the folder in which the shards of exactly this set are kept until all are made."""
@@ -340,19 +350,20 @@ def _check_rejected(
         )
 
 
-def write_groups(path: epath.Path, collection: Collection) -> None:
-    """Write ``tracks.csv``: a row per clip, with the group that must be on one side of a split.
+def list_groups(collection: Collection) -> bytes | None:
+    """Return ``tracks.csv``: a row per clip, with the group that must be on one side of a split.
 
-    Only if there is a group of its own: without the file every clip is one.
+    None if every clip is on its own: then there is no such file.
     """
     rows = [
         (split, track.track_id, track.group)
         for split, tracks in collection.splits.items()
         for track in tracks
     ]
-    if any(group for *_, group in rows):
-        text = csv_text([("split", "track_id", "group"), *rows])
-        path.write_bytes(text.encode("utf-8", "backslashreplace"))
+    if not any(group for *_, group in rows):
+        return None
+    text = csv_text([("split", "track_id", "group"), *rows])
+    return text.encode("utf-8", "backslashreplace")
 
 
 def write_rejected(path: epath.Path, rejected: Iterable[Rejected]) -> None:

@@ -96,6 +96,10 @@ class PreparedSet:
             self._kept[key] = make()
         return self._kept[key]
 
+    def release(self) -> None:
+        """Forget what `keep` keeps; what is in use stays until it is no longer."""
+        self._kept.clear()
+
     @functools.cached_property
     def _kept(self) -> dict[Hashable, Any]:
         return {}
@@ -215,4 +219,5 @@ def prepare(
             f"{data.path}: made from another list of tracks than the current one; delete it, or "
             f"give another --data-dir"
         )
+    builder.update_groups()
     return data

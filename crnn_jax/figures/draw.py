@@ -5,6 +5,7 @@ from etils import epath
 from crnn_jax.analysis.selection import (
     RUN_COLUMNS,
     has_several,
+    select_largest_part,
     select_learning_rates,
     select_longest,
     select_runs,
@@ -62,9 +63,12 @@ def draw(folder: epath.PathLike) -> list[epath.Path]:
         "auc_against_training_time": auc_against_training_time(chosen),
     }
     if has_several(results, "learning_rate"):
-        figures["learning_rates"] = learning_rates(results)
+        largest = select_longest(select_largest_part(results))
+        figures["learning_rates"] = learning_rates(largest)
     if has_several(results, "train_fraction"):
-        figures["auc_against_data"] = auc_against_data(select_learning_rates(results))
+        figures["auc_against_data"] = auc_against_data(
+            select_longest(select_learning_rates(results))
+        )
     scores = scores.merge(select_longest(chosen)[list(RUN_COLUMNS)])
     for target in complete_targets(scores):
         figures[f"per_tag_auc_{target}"] = per_tag_auc(scores, target)

@@ -8,6 +8,7 @@ from jaxtyping import PyTree
 
 from crnn_jax.config import RuntimeConfig, TrainConfig
 from crnn_jax.data.batches import count_crop
+from crnn_jax.data.collection import SPLITS
 from crnn_jax.data.folds import make_fold
 from crnn_jax.data.prepared import open_set
 from crnn_jax.errors import UserError
@@ -120,7 +121,13 @@ def evaluate(network: TrainedNetwork, split: str, dataset: str | None) -> Evalua
             field="dataset",
             value=data.path,
         )
-    if config.data.folds is not None and config.data.fold is not None:
+    if (
+        config.data.folds is not None
+        and config.data.fold is not None
+        and split in SPLITS
+        and data.tracks_digest == config.data.tracks_digest
+    ):
+        # Another set is scored as it is.
         data = make_fold(data, config.data.fold, config.data.folds)
     mesh = batch_mesh()
     train = config.train or TrainConfig()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from crnn_jax.config import ModelConfig, SweepConfig
 from crnn_jax.data.batches import count_crop
+from crnn_jax.data.collection import SPLITS
 from crnn_jax.data.prepared import PreparedSet
 from crnn_jax.errors import UserError
 from crnn_jax.locks import on_disk
@@ -30,11 +31,12 @@ def list_cells(config: SweepConfig) -> list[Cell]:
     grid = [
         Cell(arch, target, rule, seed, learning_rate, train_fraction, max_train_seconds, fold)
         for seed in config.seeds
+        # Cells that read the same clips follow each other.
         for fold in (range(config.folds) if config.folds else (None,))
+        for train_fraction in sorted(config.train_fractions) or (None,)
         for target in sorted(config.targets)
         for rule in config.rules
         for arch in config.archs
-        for train_fraction in sorted(config.train_fractions) or (None,)
         for learning_rate in config.learning_rates or (None,)
         for max_train_seconds in budgets or (None,)
     ]
@@ -124,7 +126,8 @@ def list_rare_tags(data: PreparedSet, *, all_together: bool = False) -> dict[str
     """
     tag_counts = data.tag_counts
     if all_together:
-        tag_counts = {"all": tuple(map(sum, zip(*tag_counts.values(), strict=True)))}
+        divided = [tag_counts[split] for split in SPLITS]
+        tag_counts = {"all": tuple(map(sum, zip(*divided, strict=True)))}
     rare = {
         split: tuple(
             name

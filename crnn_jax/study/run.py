@@ -104,12 +104,13 @@ def run_cell(job: Job, on_event: Callable[[TrainEvent], None]) -> RunResult:
     from crnn_jax.train import parallel
     from crnn_jax.train.checkpoints import OrbaxCheckpoints
     from crnn_jax.train.devices import batch_mesh, check_precision
+    from crnn_jax.train.schedule import make_plan
 
     train, run = job.train, job.run
     # Checked before the folder is claimed, so that the corrected command can claim it.
     mesh = batch_mesh(train.batch_size, job.runtime.devices)
     check_precision(job.config.model.precision, mesh)
-    count_steps(job.data, train)
+    make_plan(train, count_steps(job.data, train))
     writes = jax.process_index() == 0
     subscribers = [on_event]
     if writes:
@@ -125,10 +126,13 @@ def run_cell(job: Job, on_event: Callable[[TrainEvent], None]) -> RunResult:
         OrbaxCheckpoints(run / "checkpoints") as checkpoints,
         contextlib.ExitStack() as others,
     ):
-        trunk = job.trunk and branch_folder(job.out, job.trunk, train.max_train_seconds)
+        trunk = None
+        if job.trunk is not None:
+            trunk = branch_folder(job.out, job.trunk, train.max_train_seconds)
+        # Without it (the longer run failed) the cell begins on its own, in all processes.
+        (lacking,) = parallel.agree(trunk is None or not trunk.exists())
         branching = Branching(
-            # Without it (the longer run failed, or runs elsewhere) the cell begins on its own.
-            others.enter_context(OrbaxCheckpoints(trunk)) if trunk and trunk.exists() else None,
+            others.enter_context(OrbaxCheckpoints(trunk)) if trunk and not lacking else None,
             {
                 budget: others.enter_context(
                     OrbaxCheckpoints(branch_folder(job.out, job.cell, budget))

@@ -18,6 +18,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import Float, Int
 
+from crnn_jax.config import NetworkOptions, TrainConfig
 from crnn_jax.errors import ARRAY_ERRORS, UserError
 from crnn_jax.files import write_file
 from crnn_jax.locks import lock
@@ -139,15 +140,25 @@ def claim_folder(run: epath.Path, config: RunConfig) -> None:
 def _identity(config: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a configuration that the numbers depend on.
 
-    Older files lack some fields of `now`, the current configuration, and have others that no longer
-    exist; neither counts as a difference.
+    Older files lack some fields of `now`, the current configuration: then the default was meant,
+    or, where there is none, whatever is there now. They have others that no longer exist.
     """
     identity = {"numerics": 1, **config}
     for part, known in now.items():
         if isinstance(known, dict) and isinstance(config.get(part), dict):
-            complete = {**known, **{k: v for k, v in config[part].items() if k in known}}
+            complete = {
+                **known,
+                **_defaults(part),
+                **{k: v for k, v in config[part].items() if k in known},
+            }
             identity[part] = {k: v for k, v in complete.items() if k != "path"}
     return identity
+
+
+def _defaults(part: str) -> dict[str, Any]:
+    """Return what a field meant of a part of the configuration when it did not exist yet."""
+    kind = {"train": TrainConfig, "model": NetworkOptions}.get(part)
+    return json.loads(json.dumps(dataclasses.asdict(kind()))) if kind else {}
 
 
 def _difference(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> str:
@@ -193,7 +204,17 @@ def read_result(run: epath.Path) -> RunResult | None:
     if (values := _read_json(path)) is None:
         warnings.warn(f"{path}: damaged; the run does not count as finished", stacklevel=2)
         return None
-    return result_from_mapping(values)
+    result = result_from_mapping(values)
+    if result.learning_rate is None and (run / "config.json").exists():
+        # Of an older version, which wrote them into the configuration only.
+        train = read_config(run).train
+        if train is not None:
+            result = dataclasses.replace(
+                result,
+                learning_rate=train.learning_rate,
+                max_train_seconds=train.max_train_seconds,
+            )
+    return result
 
 
 def _read_json(path: epath.Path) -> dict[str, Any] | None:
@@ -210,8 +231,10 @@ def read_results(out: epath.Path) -> list[RunResult]:
     return [result for result in results if result is not None]
 
 
-def write_tables(out: epath.Path) -> None:
-    """Rebuild ``results.csv``, ``per_tag.csv`` and ``folds.csv`` from the runs' files alone.
+def write_tables(out: epath.Path, *, folds: bool = True) -> None:
+    """Rebuild ``results.csv`` and ``per_tag.csv`` from the runs' files alone.
+
+    With `folds`, also ``folds.csv``, if there is a cross-validation; that takes longer.
 
     One process at a time reads and writes, so that the last one's tables have every result.
     """
@@ -226,7 +249,7 @@ def write_tables(out: epath.Path) -> None:
         )
         columns = (*CELL_COLUMNS, *AXIS_COLUMNS, *TAG_COLUMNS)
         write_file(out / "per_tag.csv", _csv(columns, rows))
-        if any(result.fold is not None for result in results):
+        if folds and any(result.fold is not None for result in results):
             write_file(out / "folds.csv", _csv(FOLDS_COLUMNS, _score_folds(out)))
 
 
@@ -234,17 +257,21 @@ def _score_folds(out: epath.Path) -> Iterator[list[Any]]:
     """Score the predictions of all folds of a network together: every clip is in one of them."""
     from crnn_jax.train.metrics import measure_calibration, score_tags
 
-    networks: dict[tuple, list[tuple[RunConfig, Predictions]]] = {}
+    networks: dict[tuple, list[epath.Path]] = {}
     for path in sorted(out.glob("*/result.json")):
-        config, predictions = read_config(path.parent), read_predictions(path.parent)
-        if config.data.fold is not None and config.train is not None and predictions is not None:
+        config = read_config(path.parent)
+        if config.data.fold is not None and config.train is not None:
             key = _row(config, CELL_COLUMNS) + _row(config.train, AXIS_COLUMNS[:-1])
-            networks.setdefault((*key, config.data.folds), []).append((config, predictions))
-    for network, folds in networks.items():
+            networks.setdefault((*key, config.data.folds), []).append(path.parent)
+    for network, its_runs in networks.items():
+        if len(its_runs) < network[-1]:
+            continue
+        # One network's at a time: a large set has many.
+        folds = [found for run in its_runs if (found := read_predictions(run)) is not None]
         if len(folds) < network[-1]:
             continue
         logits, targets = (
-            np.concatenate([getattr(predictions, name) for _, predictions in folds])
+            np.concatenate([getattr(predictions, name) for predictions in folds])
             for name in ("logits", "targets")
         )
         scores, calibration = score_tags(targets, logits), measure_calibration(targets, logits)

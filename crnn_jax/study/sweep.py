@@ -42,7 +42,18 @@ def run_here(jobs: Sequence[Job], on_event: OnSweepEvent) -> Iterator[tuple[Job,
     for job, following in itertools.zip_longest(jobs, jobs[1:]):
         with ahead.compiling(following, on_event) as notify:
             outcome = attempt(job, notify)
+        if following is not None and not reads_the_same(job, following):
+            job.data.release()
         yield job, outcome
+
+
+def reads_the_same(job: Job, other: Job) -> bool:
+    """Return whether two jobs use the same clips, so that what is in memory stays there."""
+    return (
+        job.data is other.data
+        and job.train.train_fraction == other.train.train_fraction
+        and job.train.max_examples == other.train.max_examples
+    )
 
 
 def make_jobs(config: SweepConfig, data: PreparedSet, out: epath.Path) -> list[Job]:
@@ -138,7 +149,7 @@ def sweep(
                     assert outcome.result is not None
                     on_event(CellFinished(job.cell, outcome.result))
                     if writes_tables:
-                        runs.write_tables(out)
+                        runs.write_tables(out, folds=False)
         if len(held) == len(waiting):
             break
         waiting = held

@@ -122,7 +122,6 @@ def fit(
             run.score_epoch()
             stop, due, time_is_up = run.ask()
             progress.ended_by = run.reason_to_end(time_is_up)
-            progress.loss_sum, progress.steps_in_epoch = 0.0, 0
             on_event(EpochDone(progress.history))
             if stop or due or progress.ended_by:
                 run.save()

@@ -182,6 +182,8 @@ class TrainingRun:
             train_s=self.clock["train"],
         )
         progress.history = (*progress.history, record)
+        # Together: a snapshot must not have the epoch's record and its steps.
+        progress.loss_sum, progress.steps_in_epoch = 0.0, 0
 
     def score(self, variables: PyTree, split: str) -> SplitScores:
         """Score a split."""
@@ -227,7 +229,9 @@ class TrainingRun:
         return stop, due, time_is_up
 
     def next_branch(self) -> float | None:
-        """Return the shortest time budget whose run has not branched off yet."""
+        """Return the shortest time budget whose run has not branched off yet, but still can."""
+        if self.has_decay_begun():
+            return None
         return min(set(self.branching.branches) - set(self.progress.branched), default=None)
 
     def branch(self, budget: float) -> None:

@@ -75,6 +75,14 @@ def test_tables_of_older_versions_keep_all_rows():
     assert len(select_longest(select_runs(results))) == len(results)
 
 
+def test_the_interval_leaves_out_what_is_not_chosen():
+    """A rate of which a seed diverged is not drawn as the best one either."""
+    results = table()
+    lost = (results["learning_rate"] == 1e-3) & (results["seed"] == 1)
+    interval = learning_rate_interval(results[~lost], 0.0)
+    assert set(interval["best"]) <= {1e-4, 1e-2}
+
+
 def test_the_interval_of_good_rates():
     interval = learning_rate_interval(table(), 0.025)
     assert interval["best"].tolist() == [1e-3, 1e-3]

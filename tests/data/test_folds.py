@@ -1,12 +1,18 @@
 """Cross-validation: every clip in one test split, groups together, tags evenly."""
 
+import csv
+from pathlib import Path
+
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crnn_jax.config import DataConfig, MelConfig
 from crnn_jax.data.collection import SPLITS, Track, cut
 from crnn_jax.data.folds import Clips, divide, make_fold, read_clips
+from crnn_jax.data.prepared import prepare
 from crnn_jax.errors import UserError
 
 
@@ -66,9 +72,38 @@ def test_every_clip_is_tested_once(small_set):
     assert len(seen) == len(set(seen)) == total
 
 
-def test_clips_of_a_track_are_a_group(small_set, tmp_path):
+def test_without_groups_every_clip_is_one(small_set):
     clips = read_clips(small_set)
     assert len(set(clips.groups)) == len(clips.groups) == sum(small_set.n_examples.values())
+
+
+def test_tracks_of_a_csv_stay_together(tmp_path):
+    """From its column `track`, also for a set that was prepared before there was `tracks.csv`."""
+    for number in range(30):
+        tone = np.sin(2 * np.pi * (200 + 20 * number) * np.arange(8_000 * 3) / 8_000)
+        soundfile.write(tmp_path / f"{number}.wav", 0.3 * tone, 8_000)
+    rows = [("path", "tags", "track")]
+    rows += [(f"{number}.wav", "xy"[number % 2], f"song {number // 3}") for number in range(30)]
+    with (tmp_path / "tags.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    config = DataConfig(
+        *("folder", str(tmp_path / "data"), str(tmp_path / "tags.csv")),
+        workers=1,
+        mel=MelConfig(clip_seconds=3.0),
+    )
+    data = prepare(config)
+    (Path(data.path) / "tracks.csv").unlink()
+    data = prepare(config)
+    for fold in range(3):
+        view = make_fold(data, fold, 3)
+        songs = {}
+        for split in SPLITS:
+            source = view.source(split)
+            for place in range(len(source)):
+                number = int(source[place]["track_id"].decode().removesuffix(".wav"))
+                songs.setdefault(number // 3, set()).add(split)
+        assert len(songs) == 10
+        assert all(len(of_song) == 1 for of_song in songs.values())
 
 
 def test_more_folds_than_tracks_are_refused():

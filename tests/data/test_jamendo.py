@@ -71,9 +71,11 @@ def test_several_clips_of_a_song_are_another_set(tmp_path):
     write_split(tmp_path)
     one, two = (collect(tmp_path, clips_per_track=number) for number in (1, 2))
     for split, tracks in one.splits.items():
-        assert [track.group for track in two.splits[split]] == [
-            track.track_id for track in tracks for _ in range(2)
+        assert [track.track_id for track in two.splits[split]] == [
+            f"{track.track_id}#{number}" for track in tracks for number in range(2)
         ]
+        # As in the published splits, an artist is on one side of a cross-validation.
+        assert {track.group for track in two.splits[split]} == {"artist_000014"}
     names = {
         Jamendo.variant(DataConfig("jamendo", clips_per_track=number), one) for number in (1, 2)
     }

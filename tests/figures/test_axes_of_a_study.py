@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from crnn_jax.figures import draw as draw_module
 from crnn_jax.figures.auc_against_data import auc_against_data
 from crnn_jax.figures.draw import draw
 from crnn_jax.figures.learning_rates import learning_rates
@@ -70,3 +71,27 @@ def test_a_study_with_axes_has_their_figures(tmp_path):
     names = {path.name for path in draw(tmp_path)}
     assert "learning_rates.png" in names
     assert "auc_against_data.png" not in names
+
+
+def test_a_figure_of_one_axis_does_not_average_over_the_others(tmp_path, monkeypatch):
+    """Learning rates are those of all the data; the data's are those of the best learning rate."""
+    rates = with_rates()
+    both = pd.concat(
+        [rates, rates.assign(train_fraction=0.1, n_train=64, valid_auc=rates["valid_auc"] - 0.3)],
+        ignore_index=True,
+    ).astype({"n_train": "Int64"})
+    write_csv(tmp_path / "results.csv", both)
+    write_csv(tmp_path / "per_tag.csv", make_scores())
+    drawn = {}
+    for name in ("learning_rates", "auc_against_data"):
+        function = getattr(draw_module, name)
+        monkeypatch.setattr(
+            draw_module,
+            name,
+            lambda table, n=name, f=function: drawn.update({n: table}) or f(table),
+        )
+    draw(tmp_path)
+    assert set(drawn["learning_rates"]["train_fraction"]) == {1.0}
+    assert set(drawn["learning_rates"]["learning_rate"]) == set(RATES)
+    assert set(drawn["auc_against_data"]["train_fraction"]) == {0.1, 1.0}
+    assert set(drawn["auc_against_data"]["learning_rate"]) == {1e-3}

@@ -228,3 +228,30 @@ def test_a_budget_without_a_longer_run_trains_on_its_own(small_set, tmp_path):
     assert sweep(only_short, small_set, epath.Path(tmp_path), on_event=log) == []
     (result,) = log.finished.values()
     assert (result.shared_s, result.ended_by) == (0.0, "time")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schedule": "wsd", "warmup_steps": 6}, "warmup_steps 6: the run has 5 steps"),
+        ({"train_crop": 3.0}, "train_crop 3: the examples last 2.5 s"),
+        ({"train_fraction": 0.1}, "batch_size 8"),
+    ],
+)
+def test_what_cannot_be_trained_claims_no_folder(small_set, tmp_path, changes, message):
+    study = small_study(train=dataclasses.replace(STUDY.train, **changes))
+    with pytest.raises(UserError, match=message):
+        sweep(study, small_set, epath.Path(tmp_path))
+    assert not list(tmp_path.glob("*/config.json"))
+
+
+def test_crops_train_and_are_scored(small_set, tmp_path):
+    study = small_study(train=dataclasses.replace(STUDY.train, clip_seconds=None, train_crop=2.5))
+    log = Log()
+    out = epath.Path(tmp_path)
+    assert sweep(study, small_set, out, on_event=log) == []
+    ((name, result),) = log.finished.items()
+    network = load_network(out / name)
+    # Files are tagged in windows of that length.
+    assert network.config.input_mel.clip_seconds == 2.5
+    assert evaluate(network, "test", None).auc == pytest.approx(result.test_auc, abs=1e-9)

@@ -166,6 +166,40 @@ def test_folders_of_older_versions(out):
         runs.claim_folder(run, make_config())
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schedule": "cosine"}, 'train.schedule is "constant" there and "cosine" here'),
+        ({"parametrization": "mup"}, 'train.parametrization is "standard" there'),
+        ({"train_crop": 3.0}, "train.train_crop is null there and 3.0 here"),
+        ({"train_fraction": 0.5}, "train.train_fraction is 1.0 there and 0.5 here"),
+    ],
+)
+def test_what_an_older_version_could_not_do_it_has_not_done(out, changes, message):
+    """Its folder is not that of a study that uses what came later."""
+    run = out / "cell"
+    runs.claim_folder(run, make_config())
+    old = json.loads((run / "config.json").read_text())
+    for name in changes:
+        del old["train"][name]
+    (run / "config.json").write_text(json.dumps(old))
+    runs.claim_folder(run, make_config())
+    (run / "config.json").write_text(json.dumps(old))
+    with pytest.raises(UserError, match=message):
+        runs.claim_folder(run, make_config(train=TrainConfig(epochs=3, **changes)))
+
+
+def test_results_of_an_older_version_know_how_they_were_trained(out):
+    write(out / "a", make_result())
+    runs.claim_folder(out / "a", make_config(train=TrainConfig(learning_rate=0.25)))
+    stored = json.loads((out / "a" / "result.json").read_text())
+    for name in ("learning_rate", "max_train_seconds"):
+        del stored[name]
+    (out / "a" / "result.json").write_text(json.dumps(stored))
+    result = runs.read_result(out / "a")
+    assert (result.learning_rate, result.max_train_seconds) == (0.25, None)
+
+
 def test_a_result_of_an_older_version_leaves_cells_empty(out):
     write(out / "a", make_result())
     old = json.loads((out / "a" / "result.json").read_text())

@@ -26,7 +26,8 @@ DOCUMENTED = {
     *("ended_by", "valid_auc", "test_auc", "test_ap", "per_tag", "compile_s", "train_s"),
     *("eval_s", "input_wait_s", "checkpoint_s", "seconds_per_2500_samples", "samples_per_s"),
     *("flops_per_sample", "peak_memory_bytes", "device", "device_count", "versions"),
-    "git_commit",
+    *("git_commit", "learning_rate", "train_fraction", "max_train_seconds", "fold", "shared_s"),
+    *("test_bce", "test_calibration_error", "test_auc_unheard"),
 }
 
 

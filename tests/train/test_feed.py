@@ -17,7 +17,7 @@ from crnn_jax.data.batches import training_batches
 from crnn_jax.data.prepared import open_set
 from crnn_jax.errors import UserError
 from crnn_jax.train import feed as feeding
-from crnn_jax.train import loop
+from crnn_jax.train import training_run
 from crnn_jax.train.devices import batch_mesh
 from crnn_jax.train.feed import Feed
 from crnn_jax.train.pace import (
@@ -231,9 +231,9 @@ def test_the_host_fetches_once_a_dispatch_and_once_an_evaluation(
         finally:
             inside.pop()
 
-    value, save = ArrayImpl._value, loop._Run.save
+    value, save = ArrayImpl._value, training_run.TrainingRun.save
     monkeypatch.setattr(ArrayImpl, "_value", property(counting_value))
-    monkeypatch.setattr(loop._Run, "save", quiet_save)
+    monkeypatch.setattr(training_run.TrainingRun, "save", quiet_save)
     monkeypatch.setattr(jax, "device_get", counting_get)
     # Each epoch's steps and its score; at the end two scores of the best parameters.
     run(

@@ -140,6 +140,12 @@ def cut_notes(notes: list[Note], arrangement: Arrangement, seconds: float) -> li
     return cut
 
 
+def sounding_seconds(notes: list[Note], arrangement: Arrangement) -> float:
+    """Return the time from a clip's start to the end of its last note, in s."""
+    end = max(note.onset + note.duration for note in notes)
+    return end / arrangement.quarters_per_second
+
+
 def write_midi(notes: list[Note], arrangement: Arrangement) -> bytes:
     """Return a MIDI file of a clip's notes.
 

@@ -2,9 +2,11 @@
 
 A composition is a tune of an ABC collection, a movement of a mass, a chorale, a madrigal. Those
 that may be the same music under another name are one *work*: movements of one mass, settings of one
-chorale tune, versions of one dance in several collections. Works are found by name and by incipit.
+chorale tune, versions of one dance in several collections. Works are found by name, and by what
+they have in common: passages of some voice that move by the same steps of the scale.
 """
 
+import collections
 import dataclasses
 import functools
 import importlib.util
@@ -45,8 +47,17 @@ MODES = {
     **{"": "major", "maj": "major", "ion": "major", "m": "minor", "min": "minor", "aeo": "minor"},
     **{"dor": "dorian", "mix": "mixolydian", "phr": "phrygian", "lyd": "lydian"},
 }
-# Notes of an incipit, and the fewest that distinguish one.
-INCIPIT, SHORTEST_INCIPIT = 14, 10
+# Passages of this many notes are compared. A passage of fewer different intervals (a scale, a
+# repeated note), or one that more compositions have, says nothing.
+PASSAGE, FEWEST_INTERVALS, MOST_COMPOSITIONS = 14, 3, 40
+# Compositions that share as many passages, or this part of the shorter one's (if it has a few), are
+# the same music.
+SHARED_PASSAGES, SHARED_PART, FEWEST_PASSAGES = 8, 0.5, 4
+# Collections whose encoding does not give the mode: the Essen collection writes every key as the
+# major one of its tonic, and the others have what the notation program assumes.
+WITHOUT_MODE = ("essenFolksong/", "monteverdi/", "trecento/")
+# Parts of a chorale; scores with more have obbligato instruments.
+CHORALE_PARTS = (4, 5)
 # Names of a movement or a kind of music, which do not make two compositions the same.
 GENERIC = re.compile(
     r"(untitled|reel|jig|hornpipe|strathspey|march|waltz|polka|air|minuet|quickstep|clog|"
@@ -83,10 +94,21 @@ class Composition:
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What is read of a composition before works are known; `keys` name what it may be part of."""
+    """What is read of a composition before works are known.
+
+    Attributes
+    ----------
+    composition
+        The composition, without its work.
+    keys
+        Names of what it may be part of.
+    passages
+        The successive intervals, in steps of the scale, of all its passages: the same in every key.
+    """
 
     composition: Composition
     keys: tuple[str, ...]
+    passages: frozenset[bytes] = frozenset()
 
 
 def corpus_folder() -> Path:
@@ -109,7 +131,12 @@ def corpus_folder() -> Path:
 def list_compositions(folder: Path) -> tuple[Composition, ...]:
     """Return all compositions of a corpus that can be used, sorted by name."""
     headers = sorted(_read_headers(folder), key=lambda header: header.composition.name)
-    works = join_works([(header.composition.name, header.keys) for header in headers])
+    shared = find_shared([header.passages for header in headers])
+    names = [header.composition.name for header in headers]
+    works = join_works(
+        (name, [*header.keys, *(f"shared {pair}" for pair in shared.get(place, ()))])
+        for place, (name, header) in enumerate(zip(names, headers, strict=True))
+    )
     return tuple(
         dataclasses.replace(header.composition, work=works[header.composition.name])
         for header in headers
@@ -139,13 +166,44 @@ def join_works(compositions: Iterable[tuple[str, Sequence[str]]]) -> dict[str, s
     return {name: find(name) for name in parent}
 
 
+def find_shared(
+    passages: Sequence[frozenset[bytes]],
+) -> dict[int, list[tuple[int, int]]]:
+    """Return the pairs of compositions that are the same music, under both their places."""
+    having: dict[bytes, list[int]] = {}
+    for place, of_one in enumerate(passages):
+        for passage in of_one:
+            having.setdefault(passage, []).append(place)
+    counts = collections.Counter(
+        pair
+        for places in having.values()
+        if 1 < len(places) <= MOST_COMPOSITIONS
+        for pair in itertools.combinations(places, 2)
+    )
+    found: dict[int, list[tuple[int, int]]] = {}
+    for pair, count in counts.items():
+        shorter = min(len(passages[place]) for place in pair)
+        part = count / shorter if shorter >= FEWEST_PASSAGES else 0.0
+        if count >= SHARED_PASSAGES or part >= SHARED_PART:
+            for place in pair:
+                found.setdefault(place, []).append(pair)
+    return found
+
+
+def list_passages(steps: Sequence[int]) -> frozenset[bytes]:
+    """Return the intervals of all passages of a voice, given as steps of the scale."""
+    intervals = bytes((after - before) % 256 for before, after in itertools.pairwise(steps))
+    length = PASSAGE - 1
+    found = {intervals[start : start + length] for start in range(len(intervals) - length + 1)}
+    return frozenset(passage for passage in found if len(set(passage)) >= FEWEST_INTERVALS)
+
+
 def _read_headers(folder: Path) -> Iterator[Header]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.suffix == ".abc" and (repertoire := _match(name, ABC_REPERTOIRES)):
             yield from _tunes(path, name, repertoire)
         elif path.suffix in SCORE_SUFFIXES and (repertoire := _match(name, SCORE_REPERTOIRES)):
-            # A text without these is an incomplete or a damaged score.
             reader = _humdrum if path.suffix == ".krn" else _music_xml
             if (header := reader(path, name, repertoire)) is not None:
                 yield header
@@ -192,13 +250,11 @@ def _tunes(path: Path, name: str, repertoire: str) -> Iterator[Header]:
                 repertoire=repertoire,
                 dance=_dance(kind) if not name.startswith("essen") else None,
                 metre=_metre(fields.get("M", [""])[0]),
-                mode=_abc_mode(key),
+                mode=None if name.startswith(WITHOUT_MODE) else _abc_mode(key),
                 voices=1,
             ),
-            (
-                *(f"title {plain}" for title in titles if (plain := _plain_title(title))),
-                *_incipit_keys(steps),
-            ),
+            tuple(f"title {plain}" for title in titles if (plain := _plain_title(title))),
+            list_passages(steps),
         )
 
 
@@ -231,24 +287,16 @@ def _abc_mode(key: str) -> str | None:
 
 def _plain_title(title: str) -> str | None:
     """Return a title without case, articles and punctuation; None if it names nothing."""
-    plain = re.sub(r"\(.*?\)|--.*$|,\s*(the|a|an)\b", " ", title.lower())
-    plain = re.sub(r"[^\w]+", "", re.sub(r"\b(the|a|an)\b", " ", plain))
+    plain = re.sub(r"\(.*?\)|--.*$|,\s*(the|a|an)\b|'s\b", " ", title.lower())
+    plain = re.sub(r"[^\w]+", "", re.sub(r"\b(the|a|an|mr|mrs|miss)\b", " ", plain))
     return None if len(plain) < 4 or GENERIC.fullmatch(plain) else plain
-
-
-def _incipit_keys(steps: Sequence[int]) -> tuple[str, ...]:
-    """Return a key for the first notes, from their diatonic steps: the same in every key."""
-    if len(steps) < SHORTEST_INCIPIT:
-        return ()
-    moves = [str(after - before) for before, after in itertools.pairwise(steps[:INCIPIT])]
-    # A repeated note is no melody.
-    return () if set(moves) == {"0"} else (f"incipit {' '.join(moves)}",)
 
 
 def _humdrum(path: Path, name: str, repertoire: str) -> Header | None:
     text = path.read_text(encoding="latin-1")
     voices = text.count("**kern")
-    if not voices:
+    # The few chorales in this format are there as MusicXML, too.
+    if not voices or name.startswith("bach/"):
         return None
     mass = re.search(r"^!!!OPR:\s*(.+?)\s*$", text, re.MULTILINE)
     metre = re.search(r"\*M(\d+/\d+)", text)
@@ -265,27 +313,17 @@ def _humdrum(path: Path, name: str, repertoire: str) -> Header | None:
 def _music_xml(path: Path, name: str, repertoire: str) -> Header | None:
     text = read_music_xml(path)
     voices = len(re.findall(r"<score-part\b", text))
-    if not voices:
+    chorale = re.match(r"bach/(bwv\d+(\.\d+)?)", name)
+    # A text without parts is an incomplete or a damaged score.
+    if not voices or (chorale and voices not in CHORALE_PARTS):
         return None
     metre = re.search(r"<beats>(\d+)</beats>\s*<beat-type>(\d+)</beat-type>", text)
-    mode = re.search(r"<mode>(\w+)</mode>", text)
-    first_part = re.split(r"</part>", text, maxsplit=1)[0]
-    steps = [
-        "CDEFGAB".index(step) + 7 * int(octave)
-        for step, octave in re.findall(
-            r"<step>([A-G])</step>(?:\s*<alter>[^<]*</alter>)?\s*<octave>(\d)</octave>", first_part
-        )
-    ]
-    # The old version of a madrigal, or a part of a piece that is there in full, has its name.
-    stem = (
-        re.sub(r"(_old|-sc|\.\d+)?$", "", path.stem.removesuffix("_old")) if "bwv" in name else None
-    )
+    mode = None if name.startswith(WITHOUT_MODE) else re.search(r"<mode>(\w+)</mode>", text)
+    # `bwv248.23-s` and `bwv248.23-2` are one chorale, as are a madrigal and its `_old` version.
+    stem = chorale[1] if chorale else path.stem.removesuffix("_old")
+    keys = [f"name {stem}"]
     title = re.search(r"<(?:movement-title|work-title)>([^<]+)<", text)
-    plain = _plain_title(title[1]) if title and ".mxl" not in title[1] else None
-    keys = [*_incipit_keys(steps), f"name {path.stem.removesuffix('_old')}"]
-    if stem:
-        keys.append(f"cantata {stem}" if stem != path.stem else f"name {stem}")
-    if plain:
+    if title and ".mxl" not in title[1] and (plain := _plain_title(title[1])):
         keys.append(f"title {plain}")
     return Header(
         Composition(
@@ -298,7 +336,17 @@ def _music_xml(path: Path, name: str, repertoire: str) -> Header | None:
             voices,
         ),
         tuple(keys),
+        # The tune may be in any voice.
+        frozenset().union(*(list_passages(_steps(part)) for part in text.split("</part>"))),
     )
+
+
+def _steps(part: str) -> list[int]:
+    """Return the notes of a part of a MusicXML score, as steps of the scale."""
+    pitches = re.findall(
+        r"<step>([A-G])</step>(?:\s*<alter>[^<]*</alter>)?\s*<octave>(\d)</octave>", part
+    )
+    return ["CDEFGAB".index(step) + 7 * int(octave) for step, octave in pitches]
 
 
 def read_music_xml(path: Path) -> str:

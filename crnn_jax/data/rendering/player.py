@@ -1,6 +1,9 @@
 """Render MIDI with FluidSynth and a sound-font."""
 
+import errno
 import functools
+import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -31,8 +34,10 @@ OVERSAMPLED = 4 / 3
 LOWEST_RATE, HIGHEST_RATE = 8_000, 96_000
 # Root mean square of a clip: sound-fonts differ in loudness, which is not to be learned.
 LOUDNESS = 0.1
-# Longest that a clip may take to be rendered, in s.
-TIME_LIMIT_S = 60.0
+# Longest that a clip may take to be rendered, in s; it takes a tenth of a second.
+TIME_LIMIT_S = 120.0
+# More than a rendered clip takes on the disk.
+SPARE_BYTES = 2**25
 
 
 def find_font(name: str, field: str) -> Path:
@@ -54,6 +59,13 @@ def find_font(name: str, field: str) -> Path:
     if start[:4] != b"RIFF" or start[8:] != b"sfbk":
         raise UserError("not a sound-font (SF2); give another", field=field, value=name)
     return path
+
+
+@functools.cache
+def digest_font(path: Path) -> str:
+    """Return the SHA-256 of a sound-font: its name says neither its version nor its content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_programs() -> None:
@@ -79,21 +91,46 @@ def _version(command: Sequence[str]) -> str:
 
 
 def render(
-    midi: bytes, font: Path, *, seconds: float, sample_rate: int
+    midi: bytes, font: Path, *, seconds: float, sounding_s: float, sample_rate: int
 ) -> Float32[np.ndarray, "samples"]:
     """Render a MIDI file to as many seconds of mono samples, without reverb and chorus.
+
+    Parameters
+    ----------
+    midi, font
+        The file's content, and the sound-font.
+    seconds, sounding_s
+        Length of the clip, and of the music: what is rendered must be as long as the shorter one.
+    sample_rate
+        In Hz.
 
     Raises
     ------
     AudioError
-        If it is silent, or takes too long.
+        If it is silent, takes too long, or FluidSynth ends before it is done.
     """
     rate = min(max(round(OVERSAMPLED * sample_rate), LOWEST_RATE), HIGHEST_RATE)
     with tempfile.TemporaryDirectory() as folder:
         source, wave = Path(folder) / "clip.mid", Path(folder) / "clip.wav"
         source.write_bytes(midi)
         command = [
-            *("fluidsynth", "-n", "-i", "-q", "-r", str(rate), "-g", "0.5", "-R", "0", "-C", "0"),
+            # Without the user's own settings, which may be anything.
+            *(
+                "fluidsynth",
+                "-f",
+                "/dev/null",
+                "-n",
+                "-i",
+                "-q",
+                "-r",
+                str(rate),
+                "-g",
+                "0.5",
+                "-R",
+                "0",
+                "-C",
+                "0",
+            ),
             # Only the samples of the instruments that play are loaded.
             *("-o", "synth.dynamic-sample-loading=1", "-o", "synth.cpu-cores=1"),
             *("-T", "wav", "-O", "float", "-F", str(wave), str(font), str(source)),
@@ -102,10 +139,15 @@ def render(
             said = subprocess.run(command, capture_output=True, timeout=TIME_LIMIT_S, check=False)
         except subprocess.TimeoutExpired as error:
             raise AudioError("time limit", f"took {TIME_LIMIT_S:g} s to be rendered") from error
-        if not wave.exists():
-            words = said.stderr.decode(errors="replace").strip().partition("\n")[0]
-            raise AudioError("not rendered", f"FluidSynth: {words or 'no output'}")
+        words = said.stderr.decode(errors="replace").strip().partition("\n")[0]
+        # A full disk is no error to FluidSynth: it writes what fits.
+        if said.returncode or "error" in words.lower() or not wave.exists():
+            if shutil.disk_usage(folder).free < SPARE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
+            raise AudioError("not rendered", f"FluidSynth: {words or 'ended too early'}")
         stereo, _ = soundfile.read(wave, dtype="float32", always_2d=True)
+        if len(stereo) < rate * min(seconds, sounding_s):
+            raise AudioError("not rendered", "FluidSynth: ended too early")
     mono = soxr.resample(stereo.mean(axis=1), rate, sample_rate)
     clip = np.zeros(round(seconds * sample_rate), np.float32)
     clip[: len(mono)] = mono[: len(clip)]

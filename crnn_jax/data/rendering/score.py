@@ -17,9 +17,15 @@ import mido
 from crnn_jax.audio.files import AudioError
 from crnn_jax.data.rendering.arrangement import Note
 from crnn_jax.data.rendering.corpus import corpus_folder, read_abc, split_tunes
+from crnn_jax.errors import UserError
 
-# Longest that a score may take to be read, in s. A string quartet takes a few.
-TIME_LIMIT_S = 60.0
+# Longest that a score may take to be read, in s. The slowest take two; a busy machine must not
+# reject others than an idle one.
+TIME_LIMIT_S = 120.0
+# Longest that music21 may take to be imported, in s.
+START_S = 120.0
+# First line of `score_reader`'s output.
+READY = b"ready\n"
 # Scores kept in memory: clips of one composition follow each other.
 KEPT = 4
 
@@ -65,10 +71,16 @@ def _read_tune(path: Path, number: int, time_limit_s: float) -> list[Note]:
             raise AudioError(
                 "time limit", f"{path.name}#{number}: took {time_limit_s:g} s"
             ) from error
-        if not midi.exists():
+        if said.returncode < 0 or not midi.exists():
             words = said.stdout.decode(errors="replace").strip().partition("\n")[0]
             raise AudioError("not a score", f"{path.name}#{number}: {words or 'no tune'}")
-        return _read_midi(midi.read_bytes())
+        try:
+            return _read_midi(midi.read_bytes())
+        # What mido raises for a file that ends too early, or is not MIDI.
+        except (EOFError, OSError, ValueError, KeyError) as error:
+            raise AudioError(
+                "not a score", f"{path.name}#{number}: {error or 'no MIDI'}"
+            ) from error
 
 
 def _read_midi(content: bytes) -> list[Note]:
@@ -102,7 +114,7 @@ class ScoreReader:
         AudioError
             If it does not parse, or takes too long.
         """
-        process = self._process or self._start()
+        process = self._process or self._start(path)
         assert process.stdin is not None
         assert process.stdout is not None
         # A process that was killed: its output has ended, too.
@@ -115,7 +127,7 @@ class ScoreReader:
             raise AudioError("time limit", f"{path}: took more than {time_limit_s:g} s to be read")
         answer = process.stdout.readline()
         if not answer:
-            # It was killed, most likely for lack of memory.
+            # Most likely for lack of memory.
             self.close()
             raise AudioError("not a score", f"{path}: the process that reads it was killed")
         notes = json.loads(answer)
@@ -123,12 +135,28 @@ class ScoreReader:
             raise AudioError("not a score", f"{path}: {notes}")
         return [Note(*note) for note in notes]
 
-    def _start(self) -> "subprocess.Popen[bytes]":
+    def _start(self, path: Path) -> "subprocess.Popen[bytes]":
+        """Start the process, and wait until it has imported music21."""
         command = [sys.executable, "-m", "crnn_jax.data.rendering.score_reader"]
-        self._process = subprocess.Popen(
+        process = self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
-        return self._process
+        assert process.stdout is not None
+        ready, _, _ = select.select([process.stdout], [], [], START_S)
+        if not ready or process.stdout.readline() != READY:
+            self.close()
+            tried = subprocess.run(
+                [sys.executable, "-c", "import music21"],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            reason = (tried.stderr.strip() or "it takes too long").rpartition("\n")[2]
+            raise UserError(
+                f"rendered: music21 cannot be imported ({reason}); install it again, then give the "
+                f"same command again to resume"
+            )
+        return process
 
     def close(self) -> None:
         """End the process."""

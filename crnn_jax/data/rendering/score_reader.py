@@ -1,19 +1,23 @@
 """A program that reads scores with music21: a path on each line of its input, notes as JSON out.
 
-It ends when its input ends. A score that does not parse gives a string that says why.
+It prints ``ready`` once music21 is imported, and ends when its input ends. A score that does not
+parse gives a string that says why.
 """
 
 import json
+import os
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from music21 import converter
+
 
 def read(path: str) -> list[tuple[float, float, int, int]]:
     """Read the notes of a score: onset and duration in quarters, pitch, and part from the top."""
-    from music21 import converter
-
     score: Any = converter.parse(path, forceSource=True)
     notes = []
     for voice, part in enumerate(score.parts):
@@ -58,11 +62,20 @@ def join_ties(
         yield begin, end - begin, pitch
 
 
+def end_with_parent(parent: int) -> None:
+    """End this process when its parent has ended, also in the middle of a score."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
+
+
 def main() -> None:
     """Answer until the input ends."""
     # What music21 prints must not get into the answers.
     answers, sys.stdout = sys.stdout, sys.stderr
     warnings.simplefilter("ignore")
+    threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
+    print("ready", file=answers, flush=True)
     for line in sys.stdin:
         try:
             answer: Any = read(line.rstrip("\n"))

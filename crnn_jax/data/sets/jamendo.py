@@ -53,9 +53,10 @@ class Jamendo(PublishedCollection):
         splits = {
             name: [
                 clip
-                for track_id, path, tags in split_rows
+                for track_id, artist, path, tags in split_rows
                 for clip in cut(
-                    Track(track_id, path, tuple(sorted(columns[tag] for tag in tags))),
+                    # As in the published splits, an artist is on one side.
+                    Track(track_id, path, tuple(sorted(columns[tag] for tag in tags)), artist),
                     config.clips_per_track,
                 )
             ]
@@ -76,8 +77,8 @@ class Jamendo(PublishedCollection):
         return (f"audio/{source}", source, f"audio-low/{low}", low)
 
 
-def read_split(path: epath.Path) -> list[tuple[str, str, list[str]]]:
-    """Read the name, audio path and tags of each track of a split's file.
+def read_split(path: epath.Path) -> list[tuple[str, str, str, list[str]]]:
+    """Read the name, artist, audio path and tags of each track of a split's file.
 
     Raises
     ------
@@ -99,7 +100,7 @@ def read_split(path: epath.Path) -> list[tuple[str, str, list[str]]]:
                 f"{path}, row {line}: a tag is not one of {', '.join(CATEGORIES)} with a name "
                 f"(such as genre---rock); download the file again"
             )
-        tracks.append((row[0], row[3], tags))
+        tracks.append((row[0], row[1], row[3], tags))
     if not tracks:
         raise UserError(f"{path}: no rows; download it again")
     return tracks

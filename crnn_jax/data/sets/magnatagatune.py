@@ -1,5 +1,6 @@
 """MagnaTagATune: clips of Magnatune's music, tagged by players of a game."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -127,7 +128,10 @@ class MagnaTagATune(PublishedCollection):
         splits: dict[str, list[Track]] = {"train": [], "valid": [], "test": []}
         for clip_id, source, row in zip(clip_ids, audio, targets, strict=True):
             split = SPLIT_OF_FOLDER[source[0]]
-            splits[split].append(Track(clip_id, source, tuple(np.flatnonzero(row).tolist())))
+            # The clips of a song are named after it and their place in it, `song-30-59.mp3`.
+            song = re.sub(r"-\d+-\d+\.mp3$", "", source)
+            tags = tuple(np.flatnonzero(row).tolist())
+            splits[split].append(Track(clip_id, source, tags, group=song))
         for split, tracks in splits.items():
             if not tracks:
                 raise UserError(f"{path}: no clip of the {split} split; download it again")

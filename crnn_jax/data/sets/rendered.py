@@ -4,7 +4,6 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,10 @@ from crnn_jax.data.rendering.corpus import Composition, corpus_folder, list_comp
 from crnn_jax.data.rendering.plan import PlannedClip, arrange, clip_tags, list_tags, plan_clips
 from crnn_jax.errors import UserError
 
-FEWEST_CLIPS = 100
+# With fewer, the small splits lack whole repertoires.
+FEWEST_CLIPS = 150
+# Rounding leaves out a few clips of a small set.
+PLANNED_PART = 0.95
 
 
 class Rendered(RecordsBuilder):
@@ -26,9 +28,10 @@ class Rendered(RecordsBuilder):
 
     Masses by Palestrina, chorales by Bach, madrigals by Monteverdi, music of the Italian trecento;
     dances and airs from Ireland, Scotland and America (O'Neill, Aird, Ryan), songs from China,
-    Germany, Lorraine and Luxembourg (Essen collection). Tags are what the scores say (repertoire,
-    dance, metre, mode, number of voices) and what this project chose (instruments, tempo): they
-    are exact. The music is rendered, never recorded.
+    Germany, Lorraine and Luxembourg (Essen collection). Instruments and tempo are drawn, and exact.
+    The other tags are what the scores' headers say: repertoire, dance, metre, mode, number of
+    voices; a piece may leave its metre or mode, and where the encoding does not give the mode
+    (songs, madrigals, trecento) it has no such tag. The music is rendered, never recorded.
 
     A work is on one side of the split with all its movements, versions and renderings. Training,
     validation and test clips are played by the same sound-fonts; the split ``unheard`` has the test
@@ -36,9 +39,10 @@ class Rendered(RecordsBuilder):
 
     It needs the extra ``rendered`` (music21, mido) and Debian's packages ``fluidsynth``,
     ``abcmidi``, ``fluid-soundfont-gm``, ``opl3-soundfont`` and ``timgm6mb-soundfont``. music21
-    distributes the scores by permission of their encoders (its ``corpus/license.txt``; the Essen
-    collection and Palestrina's masses for non-commercial use only); what is rendered from them is
-    for your own research.
+    distributes the scores by permission of their encoders, some with restrictions: see
+    ``corpus/license.txt``, ``essenFolksong/license.txt`` (legal status unclear; non-commercial use)
+    and the end of each file in ``palestrina`` (rights to derivative electronic formats reserved).
+    What is rendered from them is for your own research, and not for distribution.
     """
 
     name = "rendered"
@@ -53,6 +57,12 @@ class Rendered(RecordsBuilder):
             )
         seed = config.music_seed
         plan = plan_clips(compositions, config.n_examples, seed)
+        if (most := sum(map(len, plan.values()))) < PLANNED_PART * config.n_examples:
+            raise UserError(
+                f"the corpus gives at most about {most:,} different clips; give fewer",
+                field="n_examples",
+                value=config.n_examples,
+            )
         categories = list_tags(compositions, plan)
         columns = {name: column for column, name in enumerate(categories)}
         splits = {
@@ -79,13 +89,17 @@ class Rendered(RecordsBuilder):
 
     @classmethod
     def made_with(cls, config: DataConfig) -> dict[str, Any]:
-        from crnn_jax.data.rendering.player import program_versions
+        from crnn_jax.data.rendering.player import digest_font, find_font, program_versions
+
+        def describe(name: str, field: str) -> str:
+            path = find_font(name, field)
+            return f"{path.name} {digest_font(path.resolve())}"
 
         return {
-            **{name: importlib.metadata.version(name) for name in ("music21", "mido")},
+            **{name: importlib.metadata.version(name) for name in ("music21", "mido", "soxr")},
             **program_versions(),
-            "sound_fonts": [Path(name).name for name in config.sound_fonts],
-            "unheard_sound_font": Path(config.unheard_sound_font).name,
+            "sound_fonts": [describe(name, "sound_fonts") for name in config.sound_fonts],
+            "unheard_sound_font": describe(config.unheard_sound_font, "unheard_sound_font"),
         }
 
     def _metadata(self) -> dict[str, Any]:
@@ -93,7 +107,7 @@ class Rendered(RecordsBuilder):
 
     @staticmethod
     def read_track(config: DataConfig, track: Track) -> Float[np.ndarray, "samples"]:
-        from crnn_jax.data.rendering.arrangement import cut_notes, write_midi
+        from crnn_jax.data.rendering.arrangement import cut_notes, sounding_seconds, write_midi
         from crnn_jax.data.rendering.player import find_font, render
         from crnn_jax.data.rendering.score import read_notes
 
@@ -109,7 +123,13 @@ class Rendered(RecordsBuilder):
         if not notes:
             raise AudioError("no notes", f"{track.track_id}: no note within the clip")
         midi = write_midi(notes, arrangement)
-        return render(midi, font, seconds=seconds, sample_rate=config.mel.sample_rate)
+        return render(
+            midi,
+            font,
+            seconds=seconds,
+            sounding_s=sounding_seconds(notes, arrangement),
+            sample_rate=config.mel.sample_rate,
+        )
 
 
 def _describe(clip: PlannedClip, split: str) -> str:
@@ -133,15 +153,16 @@ def _check(config: DataConfig) -> None:
             raise UserError(
                 f"rendered: {name} is not installed; give `pip install 'crnn_jax[rendered]'`"
             )
-    from crnn_jax.data.rendering.player import check_programs, find_font
+    from crnn_jax.data.rendering.player import check_programs, digest_font, find_font
 
     check_programs()
     if not config.sound_fonts:
         raise UserError("none is given; give one or more", field="sound_fonts")
-    heard = [find_font(name, "sound_fonts") for name in config.sound_fonts]
-    if find_font(config.unheard_sound_font, "unheard_sound_font") in heard:
+    heard = {digest_font(find_font(name, "sound_fonts").resolve()) for name in config.sound_fonts}
+    unheard = find_font(config.unheard_sound_font, "unheard_sound_font").resolve()
+    if digest_font(unheard) in heard:
         raise UserError(
-            "also in sound_fonts, so it would be heard; give another",
+            "has the content of one of sound_fonts, so it would be heard; give another",
             field="unheard_sound_font",
             value=config.unheard_sound_font,
         )

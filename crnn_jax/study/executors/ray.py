@@ -4,6 +4,7 @@ A task whose worker is lost is given to another one, which resumes from the snap
 All machines of the cluster must see the sweep's folder and the data under the same paths.
 """
 
+import dataclasses
 import json
 import logging
 import math
@@ -199,7 +200,11 @@ def on_ray(cluster: ClusterConfig) -> Executor:
     compiled = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
 
     def execute(jobs: Sequence[Job], on_event: OnSweepEvent) -> Iterator[tuple[Job, Outcome]]:
-        running = {task.remote(job, str(Path.cwd()), compiled): job for job in jobs}
+        # Whether a longer budget's run is there to branch off would depend on the cluster.
+        running = {}
+        for job in jobs:
+            alone = dataclasses.replace(job, trunk=None, branches=())
+            running[task.remote(alone, str(Path.cwd()), compiled)] = job
         while running:
             (ended, *_), _ = ray.wait(list(running))
             job = running.pop(ended)
