@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogFormatterSciNotation, NullFormatter
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from crnn_jax.analysis.selection import learning_rate_interval
 from crnn_jax.figures.canvas import PAGE_WIDTH, new_figure, style
@@ -47,6 +48,8 @@ def learning_rates(results: pd.DataFrame) -> Figure:
             _draw_curves(left, runs, colours)
             left.set_title(line_name(looks[arch], rule), loc="left")
             _draw_best(right, of_this, looks[arch])
+            _scale_rate_axis(left.xaxis, known["learning_rate"])
+            _scale_rate_axis(right.yaxis, known["learning_rate"])
         rows[-1, 0].set_xlabel("Learning rate")
         handles = [
             Line2D([], [], color=colours[target], marker="o", label=format_parameters(target))
@@ -67,7 +70,6 @@ def _draw_curves(axes: Axes, runs: pd.DataFrame, colours: dict) -> None:
         axes.plot(means.index, means, color=colours[target], marker="o", markersize=3)
         axes.plot(means.idxmax(), means.max(), color=colours[target], marker="o", markersize=6)
     axes.set_xscale("log")
-    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_ylabel("Macro ROC-AUC, validation")
 
 
@@ -85,6 +87,12 @@ def _draw_best(axes: Axes, best: pd.DataFrame, look: ArchitectureLook) -> None:
         )
     scale_parameter_axis(axes, best["params"], best["target"].astype(int))
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(LogFormatterSciNotation())
-    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_ylabel("Best learning rate")
+
+
+def _scale_rate_axis(axis: Axis, rates: pd.Series) -> None:
+    """Span all learning rates that were tried, with a tick at each."""
+    axis.set_view_interval(rates.min() / 1.3, rates.max() * 1.3, ignore=True)
+    axis.set_major_locator(FixedLocator(sorted(rates.unique())))
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_locator(NullLocator())

@@ -9,6 +9,7 @@ import pytest
 from crnn_jax.config import DataConfig, MelConfig
 from crnn_jax.data.prepared import prepare
 from crnn_jax.data.rendering.player import find_font
+from crnn_jax.data.sets import rendered as rendered_module
 from crnn_jax.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("corpus", "player")
@@ -95,3 +96,10 @@ def test_mistakes_get_one_line(tmp_path, changes, message):
     with pytest.raises(UserError, match=message) as error:
         prepare(config(tmp_path, **changes))
     assert "\n" not in str(error.value)
+
+
+def test_a_corpus_without_music_gets_one_line(tmp_path, monkeypatch):
+    (tmp_path / "corpus").mkdir()
+    monkeypatch.setattr(rendered_module, "corpus_folder", lambda: tmp_path / "corpus")
+    with pytest.raises(UserError, match=r"no composition in .* can be used; install music21"):
+        prepare(config(tmp_path))
