@@ -76,6 +76,17 @@ def check_fraction(name: str, value: float) -> None:
         raise UserError("give a number above 0, and at most 1", field=name, value=f"{value:g}")
 
 
+def check_may_be_cut(schedule: str, limit: str) -> None:
+    """Raise a UserError if a schedule cannot end earlier, as the field `limit` asks for."""
+    if schedule == "cosine":
+        raise UserError(
+            "cosine reaches 0 at the end of the last epoch, and time may end the run before; "
+            f"give wsd, or leave out {limit}",
+            field="schedule",
+            value=schedule,
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class MelConfig:
     """The log-mel front end; the defaults are those of Choi et al. (2017), section 3.
@@ -338,13 +349,8 @@ class TrainConfig:
         if not 0 < self.decay < 1:
             raise UserError("give a number between 0 and 1", field="decay", value=self.decay)
         check_fraction("train_fraction", self.train_fraction)
-        if self.schedule == "cosine" and self.max_train_seconds is not None:
-            raise UserError(
-                "cosine reaches 0 at the end of the last epoch, and time may end the run before; "
-                "give wsd, or leave out max_train_seconds",
-                field="schedule",
-                value=self.schedule,
-            )
+        if self.max_train_seconds is not None:
+            check_may_be_cut(self.schedule, "max_train_seconds")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -450,13 +456,8 @@ class SweepConfig:
                     raise UserError("give numbers above 0", field=name, value=f"{value:g}")
         for fraction in self.train_fractions:
             check_fraction("train_fractions", fraction)
-        if self.time_budgets and self.train.schedule == "cosine":
-            raise UserError(
-                "cosine reaches 0 at the end of the last epoch, and time may end a run before; "
-                "give wsd, or leave out time_budgets",
-                field="schedule",
-                value=self.train.schedule,
-            )
+        if self.time_budgets:
+            check_may_be_cut(self.train.schedule, "time_budgets")
         if self.folds is not None and self.folds < 3:
             raise UserError(
                 "one part is for test, one for validation; give 3 or more",

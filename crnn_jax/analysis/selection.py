@@ -5,6 +5,7 @@ is compared is chosen on the validation split, never on the test split.
 """
 
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -12,9 +13,9 @@ from crnn_jax.study.schema import AXIS_COLUMNS, CELL_COLUMNS
 
 # A run, in any table of a study.
 RUN_COLUMNS = (*CELL_COLUMNS, *AXIS_COLUMNS)
-# Runs that differ only in their seed and fold, or in these and the learning rate.
-OF_A_RATE = ("arch", "rule", "target", "train_fraction", "max_train_seconds", "learning_rate")
-OF_A_CHOICE = OF_A_RATE[:-1]
+# Runs that differ only in their seed, fold and learning rate, or only in seed and fold.
+OF_A_CHOICE = ("arch", "rule", "target", "train_fraction", "max_train_seconds")
+OF_A_RATE = (*OF_A_CHOICE, "learning_rate")
 
 
 def has_several(results: pd.DataFrame, axis: str) -> bool:
@@ -31,15 +32,23 @@ def select_learning_rates(results: pd.DataFrame) -> pd.DataFrame:
     done yet) is not chosen. Different parts of the training split and time budgets are chosen for
     separately.
     """
-    each = results.groupby(list(OF_A_RATE), dropna=False, as_index=False).agg(
-        valid_auc=("valid_auc", "mean"), n_runs=("seed", "size")
-    )
-    most = each.groupby(list(OF_A_CHOICE), dropna=False)["n_runs"].transform("max")
-    each = each[each["n_runs"] == most].sort_values(
+    each = _mean_of_rates(results, OF_A_CHOICE).sort_values(
         ["valid_auc", "learning_rate"], ascending=[False, True]
     )
     best = each.drop_duplicates(list(OF_A_CHOICE))[list(OF_A_RATE)]
     return results.merge(best)
+
+
+def _mean_of_rates(results: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Average the validation AUC over the runs of each learning rate.
+
+    Learning rates that have fewer runs than another with the same `keys` are left out.
+    """
+    means = results.groupby([*keys, "learning_rate"], dropna=False, as_index=False).agg(
+        valid_auc=("valid_auc", "mean"), params=("params", "first"), n_runs=("seed", "size")
+    )
+    most = means.groupby(list(keys), dropna=False)["n_runs"].transform("max")
+    return means[means["n_runs"] == most]
 
 
 def select_runs(results: pd.DataFrame) -> pd.DataFrame:
@@ -87,13 +96,8 @@ def learning_rate_interval(results: pd.DataFrame, tolerance: float) -> pd.DataFr
         whether the best is the first or last that was tried: a better one may be beyond.
     """
     keys = ["arch", "rule", "target"]
-    means = results.groupby([*keys, "learning_rate"], as_index=False).agg(
-        valid_auc=("valid_auc", "mean"), params=("params", "first"), n_runs=("seed", "size")
-    )
-    # As in `select_learning_rates`.
-    means = means[means["n_runs"] == means.groupby(keys)["n_runs"].transform("max")]
     rows = []
-    for values, curve in means.groupby(keys):
+    for values, curve in _mean_of_rates(results, keys).groupby(keys):
         top = curve.loc[curve["valid_auc"].idxmax()]
         near = curve[curve["valid_auc"] >= top["valid_auc"] - tolerance]["learning_rate"]
         edges = (curve["learning_rate"].min(), curve["learning_rate"].max())

@@ -48,24 +48,34 @@ def count_frames(mel: MelConfig, clip_seconds: float | None) -> int:
     UserError
         If the stored clips are shorter than `clip_seconds`, or it is too short for the networks.
     """
-    shortest = SHORTEST_FRAMES * mel.hop_length / mel.sample_rate
     if mel.frames < SHORTEST_FRAMES:
         raise UserError(
-            f"the networks need {shortest:.2g} s; prepare the data set with at least that",
+            f"the networks need {_shortest_seconds(mel):.2g} s; prepare the data set with at least "
+            f"that",
             field="mel.clip_seconds",
             value=f"{mel.clip_seconds:g}",
         )
     if clip_seconds is None:
         return mel.frames
-    frames = 1 + round(clip_seconds * mel.sample_rate) // mel.hop_length
-    if not SHORTEST_FRAMES <= frames <= mel.frames:
+    whole = f"the prepared clips last {mel.clip_seconds:g} s"
+    return _count_part(mel, clip_seconds, mel.frames, whole, field="clip_seconds")
+
+
+def _shortest_seconds(mel: MelConfig) -> float:
+    return SHORTEST_FRAMES * mel.hop_length / mel.sample_rate
+
+
+def _count_part(mel: MelConfig, seconds: float, frames: int, whole: str, *, field: str) -> int:
+    """Return the frames of a part, or raise a UserError: of the whole, which has `frames`."""
+    part = 1 + round(seconds * mel.sample_rate) // mel.hop_length
+    if not SHORTEST_FRAMES <= part <= frames:
         raise UserError(
-            f"the prepared clips last {mel.clip_seconds:g} s and "
-            f"the networks need {shortest:.2g} s; give a value in between",
-            field="clip_seconds",
-            value=f"{clip_seconds:g}",
+            f"{whole} and the networks need {_shortest_seconds(mel):.2g} s; "
+            f"give a value in between",
+            field=field,
+            value=f"{seconds:g}",
         )
-    return frames
+    return part
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,16 +155,8 @@ def count_crop(mel: MelConfig, config: TrainConfig) -> int:
     frames = count_frames(mel, config.clip_seconds)
     if config.train_crop is None:
         return frames
-    shortest = SHORTEST_FRAMES * mel.hop_length / mel.sample_rate
-    crop = 1 + round(config.train_crop * mel.sample_rate) // mel.hop_length
-    if not SHORTEST_FRAMES <= crop <= frames:
-        raise UserError(
-            f"the examples last {config.clip_seconds or mel.clip_seconds:g} s and the networks "
-            f"need {shortest:.2g} s; give a value in between",
-            field="train_crop",
-            value=f"{config.train_crop:g}",
-        )
-    return crop
+    whole = f"the examples last {config.clip_seconds or mel.clip_seconds:g} s"
+    return _count_part(mel, config.train_crop, frames, whole, field="train_crop")
 
 
 def count_examples(data: PreparedSet, split: str, config: TrainConfig) -> int:

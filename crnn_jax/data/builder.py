@@ -25,12 +25,11 @@ from tensorflow_datasets.core import dataset_builder
 
 from crnn_jax.audio.files import AudioError
 from crnn_jax.config import DataConfig, MelConfig
-from crnn_jax.data.collection import Collection, Track, digest_of
+from crnn_jax.data.collection import TRACKS, Collection, Track, digest_of
 from crnn_jax.data.description import (
     DESCRIPTION,
     FILE_FORMAT,
     REJECTED,
-    TRACKS,
     features,
     is_whole,
     read_description,
@@ -355,13 +354,10 @@ def list_groups(collection: Collection) -> bytes | None:
 
     None if every clip is on its own: then there is no such file.
     """
-    rows = [
-        (split, track.track_id, track.group)
-        for split, tracks in collection.splits.items()
-        for track in tracks
-    ]
-    if not any(group for *_, group in rows):
+    tracks = [(split, track) for split, of_split in collection.splits.items() for track in of_split]
+    if not any(track.group for _, track in tracks):
         return None
+    rows = ((split, track.track_id, track.group) for split, track in tracks)
     text = csv_text([("split", "track_id", "group"), *rows])
     return text.encode("utf-8", "backslashreplace")
 

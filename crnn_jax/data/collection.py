@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 # test split's, but sounding like nothing in the training split.
 SPLITS = ("train", "valid", "test")
 UNHEARD = "unheard"
+# File of a set that says which of its clips belong together.
+TRACKS = "tracks.csv"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

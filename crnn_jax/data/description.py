@@ -30,7 +30,6 @@ METADATA = "metadata.json"
 FEATURES = "features.json"
 # File names of this project.
 REJECTED = "rejected.csv"
-TRACKS = "tracks.csv"
 FILE_FORMAT = "array_record"
 # The fields that TFDS writes for our sets. Some of the others that it reads lead to code.
 INFO_FIELDS = frozenset(

@@ -5,11 +5,9 @@ split of one fold, the next part its validation split, and the others are its tr
 """
 
 import bisect
-import csv
 import dataclasses
 import functools
 import hashlib
-import io
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -18,11 +16,9 @@ import numpy as np
 from etils import epath
 from jaxtyping import Int, UInt8
 
-from crnn_jax.data.collection import SPLITS
-from crnn_jax.data.description import TRACKS
-from crnn_jax.data.prepared import PreparedSet
+from crnn_jax.data.collection import SPLITS, TRACKS
+from crnn_jax.data.prepared import PreparedSet, read_columns
 from crnn_jax.errors import UserError
-from crnn_jax.user_text import csv_field
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,22 +102,13 @@ def make_fold(data: PreparedSet, fold: int, folds: int) -> Fold:
         "valid": np.flatnonzero(parts == valid),
         "test": np.flatnonzero(parts == fold),
     }
-    return Fold(
-        path=data.path,
-        name=data.name,
-        tag_names=data.tag_names,
-        tag_categories=data.tag_categories,
-        mel=data.mel,
-        n_examples={split: len(of_split) for split, of_split in places.items()},
-        tag_counts={
-            split: tuple(clips.tags[of_split].sum(axis=0, dtype=int).tolist())
-            for split, of_split in places.items()
-        },
-        n_rejected=data.n_rejected,
-        tracks_digest=data.tracks_digest,
-        whole=data,
-        places=places,
-    )
+    of_set = {field.name: getattr(data, field.name) for field in dataclasses.fields(PreparedSet)}
+    of_set["n_examples"] = {split: len(of_split) for split, of_split in places.items()}
+    of_set["tag_counts"] = {
+        split: tuple(clips.tags[of_split].sum(axis=0, dtype=int).tolist())
+        for split, of_split in places.items()
+    }
+    return Fold(**of_set, whole=data, places=places)
 
 
 def read_clips(data: PreparedSet) -> Clips:
@@ -133,20 +120,10 @@ def read_clips(data: PreparedSet) -> Clips:
             example = source[place]
             tags.append(np.array(example["tags"]))
             track_ids.append(example["track_id"].decode(errors="backslashreplace"))
-    groups = _read_groups(epath.Path(data.path) / TRACKS)
+    path = epath.Path(data.path) / TRACKS
+    rows = read_columns(path, "track_id", "group") if path.exists() else []
+    groups = {row[0]: row[1] for row in rows}
     return Clips(np.stack(tags), tuple(groups.get(name) or name for name in track_ids))
-
-
-def _read_groups(path: epath.Path) -> dict[str, str]:
-    if not path.exists():
-        return {}
-    try:
-        rows = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8"), newline=""))
-        return {csv_field(row["track_id"]): csv_field(row["group"]) for row in rows}
-    except (UnicodeDecodeError, csv.Error, KeyError) as error:
-        raise UserError(
-            f"{path}: not a CSV with the columns `track_id` and `group`; prepare the set again"
-        ) from error
 
 
 def divide(clips: Clips, folds: int, name: str = "the set") -> Int[np.ndarray, "clips"]:

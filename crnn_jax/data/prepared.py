@@ -132,14 +132,27 @@ class PreparedSet:
 
     def rejected_by_reason(self) -> dict[str, int]:
         """Count the files that could not be used by reason, the most frequent reason first."""
-        path = epath.Path(self.path) / "rejected.csv"
-        try:
-            rows = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8"), newline=""))
-            return dict(collections.Counter(csv_field(row["reason"]) for row in rows).most_common())
-        except (UnicodeDecodeError, csv.Error, KeyError) as error:
-            raise UserError(
-                f"{path}: not a CSV with the column `reason`; prepare the set again"
-            ) from error
+        rows = read_columns(epath.Path(self.path) / "rejected.csv", "reason")
+        return dict(collections.Counter(reason for (reason,) in rows).most_common())
+
+
+def read_columns(path: epath.Path, *columns: str) -> list[tuple[str, ...]]:
+    """Read columns of a CSV file in a set's folder.
+
+    Raises
+    ------
+    UserError
+        If it is not a CSV file, or lacks a column.
+    """
+    try:
+        rows = csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8"), newline=""))
+        return [tuple(csv_field(row[column]) for column in columns) for row in rows]
+    except (UnicodeDecodeError, csv.Error, KeyError) as error:
+        names = " and ".join(f"`{column}`" for column in columns)
+        raise UserError(
+            f"{path}: not a CSV with the column{'s' * (len(columns) > 1)} {names}; prepare the set "
+            f"again"
+        ) from error
 
 
 def _allow_open_files(n_shards: int, path: str) -> None:

@@ -58,8 +58,9 @@ def draw(folder: epath.PathLike) -> list[epath.Path]:
             "has a tag with both positive and negative clips"
         )
     chosen = select_runs(results)
+    longest = select_longest(chosen)
     figures = {
-        "auc_against_parameters": auc_against_parameters(select_longest(chosen)),
+        "auc_against_parameters": auc_against_parameters(longest),
         "auc_against_training_time": auc_against_training_time(chosen),
     }
     if has_several(results, "learning_rate"):
@@ -69,7 +70,7 @@ def draw(folder: epath.PathLike) -> list[epath.Path]:
         figures["auc_against_data"] = auc_against_data(
             select_longest(select_learning_rates(results))
         )
-    scores = scores.merge(select_longest(chosen)[list(RUN_COLUMNS)])
+    scores = scores.merge(longest[list(RUN_COLUMNS)])
     for target in complete_targets(scores):
         figures[f"per_tag_auc_{target}"] = per_tag_auc(scores, target)
     return [

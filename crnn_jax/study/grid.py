@@ -90,10 +90,7 @@ def make_run_config(
     # A full path, so that `evaluate` finds the set from any working folder.
     path = os.fspath(Path(data.path).absolute()) if on_disk(data.path) else data.path
     return RunConfig(
-        arch=cell.arch,
-        target=cell.target,
-        rule=cell.rule,
-        seed=cell.seed,
+        **cell.network,
         params=budget.params,
         s=budget.s,
         model=ModelConfig(

@@ -186,10 +186,7 @@ def make_result(job: Job, fitted: Fitted) -> RunResult:
     assert test.macro_average_precision is not None
     assert progress.ended_by is not None
     return RunResult(
-        arch=job.cell.arch,
-        target=job.cell.target,
-        rule=job.cell.rule,
-        seed=job.cell.seed,
+        **job.cell.network,
         fold=job.cell.fold,
         learning_rate=train.learning_rate,
         train_fraction=train.train_fraction,

@@ -57,6 +57,11 @@ class Cell:
             parts.append(f"fold{self.fold}")
         return "-".join(parts)
 
+    @property
+    def network(self) -> dict[str, Any]:
+        """Values of `CELL_COLUMNS`."""
+        return {name: getattr(self, name) for name in CELL_COLUMNS}
+
     def train_config(self, config: TrainConfig) -> TrainConfig:
         """Return how this cell is trained, given the study's options."""
         axes = ("learning_rate", "train_fraction", "max_train_seconds")

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from etils import epath
 
 from crnn_jax.config import SweepConfig
+from crnn_jax.data.batches import which_examples
+from crnn_jax.data.folds import make_fold
 from crnn_jax.data.prepared import PreparedSet
 from crnn_jax.study import ahead, runs
 from crnn_jax.study.events import (
@@ -49,11 +51,8 @@ def run_here(jobs: Sequence[Job], on_event: OnSweepEvent) -> Iterator[tuple[Job,
 
 def reads_the_same(job: Job, other: Job) -> bool:
     """Return whether two jobs use the same clips, so that what is in memory stays there."""
-    return (
-        job.data is other.data
-        and job.train.train_fraction == other.train.train_fraction
-        and job.train.max_examples == other.train.max_examples
-    )
+    chosen, others = (which_examples("train", each.train) for each in (job, other))
+    return job.data is other.data and chosen == others
 
 
 def make_jobs(config: SweepConfig, data: PreparedSet, out: epath.Path) -> list[Job]:
@@ -64,13 +63,11 @@ def make_jobs(config: SweepConfig, data: PreparedSet, out: epath.Path) -> list[J
     UserError
         If a cell cannot be built, or the data cannot be scored.
     """
-    folds: dict[int | None, PreparedSet] = {None: data}
-    if config.folds is not None:
-        # Imported here: it needs what opens the records.
-        from crnn_jax.data.folds import make_fold
-
-        folds |= {fold: make_fold(data, fold, config.folds) for fold in range(config.folds)}
-        del folds[None]
+    folds: dict[int | None, PreparedSet]
+    if config.folds is None:
+        folds = {None: data}
+    else:
+        folds = {fold: make_fold(data, fold, config.folds) for fold in range(config.folds)}
     for of_fold in folds.values():
         check_scorable(of_fold)
     jobs = []

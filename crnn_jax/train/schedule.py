@@ -58,18 +58,17 @@ def make_plan(config: TrainConfig, steps_per_epoch: int) -> Plan:
         If warm-up and decay take more steps than the run has.
     """
     total, warmup = config.epochs * steps_per_epoch, config.warmup_steps
-    decay_steps = round(config.decay * total) if config.schedule == "wsd" else total - warmup
-    if config.schedule == "constant":
-        decay_steps = 0
-    if warmup > total - decay_steps or (config.schedule == "cosine" and warmup >= total):
-        left = (total - decay_steps) if config.schedule == "wsd" else total
+    # The cosine begins with the end of the warm-up, and has a step at least.
+    left = total - round(config.decay * total) if config.schedule == "wsd" else total
+    if warmup > left or (config.schedule == "cosine" and warmup == left):
         raise UserError(
             f"the run has {left:,} steps before its decay ({config.epochs} epochs of "
             f"{steps_per_epoch}); give fewer, or more epochs",
             field="warmup_steps",
             value=warmup,
         )
-    decay_from = NEVER if config.schedule == "constant" else total - decay_steps
+    decay_from = {"constant": NEVER, "cosine": warmup, "wsd": left}[config.schedule]
+    decay_steps = total - decay_from
     return Plan(
         peak=np.float32(config.learning_rate),
         warmup_steps=np.int32(warmup),

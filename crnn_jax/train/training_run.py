@@ -23,7 +23,7 @@ from crnn_jax.train.optimizer import plan_of, with_plan
 from crnn_jax.train.pace import Pace
 from crnn_jax.train.predict import predict
 from crnn_jax.train.progress import EndedBy, EpochRecord, Progress
-from crnn_jax.train.schedule import begin_decay
+from crnn_jax.train.schedule import begin_decay, make_plan
 from crnn_jax.train.snapshots import Branching, Checkpoints, Snapshot
 from crnn_jax.train.state import TrainState
 
@@ -82,6 +82,8 @@ class TrainingRun:
         self.clock = Clock()
         # XLA's products on CPUs are slower inside a loop, and a step there takes long.
         self._pace = Pace(n_steps, runtime.steps_per_dispatch or (1 if is_cpu(feed.mesh) else None))
+        # In steps; the time may be up before.
+        self._decay_from = int(make_plan(config, n_steps).decay_from)
         self._dispatches = 0
         # Metrics of the steps in progress, if there are any.
         self._pending: dict[str, Array] | None = None
@@ -244,9 +246,7 @@ class TrainingRun:
 
     def has_decay_begun(self) -> bool:
         """Return whether the learning rate falls, because of the time or of the steps."""
-        total = self.config.epochs * self.n_steps
-        in_steps = self.progress.step >= total - round(self.config.decay * total)
-        return in_steps or self.progress.decay_end is not None
+        return self.progress.step >= self._decay_from or self.progress.decay_end is not None
 
     def begin_decay(self) -> None:
         """Let the learning rate fall from now on."""

@@ -71,9 +71,8 @@ def _deal(repertoires: Mapping[str, Sequence[Composition]], n_clips: int) -> lis
     }
     counts = dict.fromkeys(available, 0)
     for _ in range(min(n_clips, sum(available.values()))):
-        counts[
-            min((name for name in counts if counts[name] < available[name]), key=counts.__getitem__)
-        ] += 1
+        with_more = [name for name, count in counts.items() if count < available[name]]
+        counts[min(with_more, key=counts.__getitem__)] += 1
     clips = []
     for name, count in counts.items():
         of_repertoire = repertoires[name]
