@@ -33,6 +33,7 @@ from crnn_jax.study.evaluation import Evaluation, TrainedNetwork, evaluate, load
 from crnn_jax.study.events import OnSweepEvent, ignore
 from crnn_jax.study.grid import list_cells
 from crnn_jax.study.schema import Cell, RunConfig, RunResult
+from crnn_jax.study.trial import try_rates
 from crnn_jax.train.devices import use_cores
 
 if TYPE_CHECKING:
@@ -272,14 +273,16 @@ def sweep(
 
         execute = on_ray(cluster)
     folder = epath.Path(out)
-    failed = study_sweep.sweep(
-        config,
-        data,
-        folder,
-        on_event=on_event if is_first else ignore,
+    report = on_event if is_first else ignore
+    run_study = functools.partial(
+        study_sweep.sweep,
+        on_event=report,
         execute=execute,
         writes_tables=is_first,
     )
+    if config.trial_epochs is not None:
+        cells = try_rates(config, data, folder, run_study, report)
+    failed = run_study(config, data, folder, cells=cells)
     return SweepSummary(folder, tuple(cells), tuple(failed), is_first)
 
 

@@ -414,6 +414,10 @@ class SweepConfig:
     learning_rates
         Learning rates of the grid; none: `train`'s. Figures show for each architecture and size the
         one with the best validation AUC.
+    trial_epochs
+        First train each network for this many epochs with each of the learning rates and the first
+        seed, then train the grid with the best of them alone, by validation AUC, per architecture,
+        rule, size and part of the data. If not given, the grid has all of them.
     train_fractions
         Parts of the training split, as `train`'s ``train_fraction``; none: `train`'s.
     time_budgets
@@ -440,6 +444,7 @@ class SweepConfig:
     rules: tuple[Rule, ...] = ("uniform",)
     seeds: tuple[int, ...] = (0,)
     learning_rates: tuple[float, ...] = ()
+    trial_epochs: int | None = None
     train_fractions: tuple[float, ...] = ()
     time_budgets: tuple[float, ...] = ()
     folds: int | None = None
@@ -464,6 +469,20 @@ class SweepConfig:
                 field="folds",
                 value=self.folds,
             )
+        if self.trial_epochs is not None:
+            self._check_trial(self.trial_epochs)
+
+    def _check_trial(self, epochs: int) -> None:
+        check_positive(self, "trial_epochs")
+        fix = None
+        if len(set(self.learning_rates)) < 2:
+            fix = "it chooses among learning_rates; give two or more of them"
+        elif self.folds is not None:
+            fix = "a fold's validation clips are tested in another; leave out folds or trial_epochs"
+        elif beside := [arch for arch, *_ in self.extra_cells if arch not in self.archs]:
+            fix = f"{beside[0]} is in extra_cells and not in archs, so it has no trial; add it"
+        if fix is not None:
+            raise UserError(fix, field="trial_epochs", value=epochs)
 
 
 @dataclasses.dataclass(frozen=True)

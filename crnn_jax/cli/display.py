@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from crnn_jax.study.schema import Cell
+from crnn_jax.study.schema import Cell, Network
 from crnn_jax.user_text import printable
 
 if TYPE_CHECKING:
@@ -37,11 +37,14 @@ class _SweepDisplay:
 
         match event:
             case events.SweepStarted(cells):
-                self.n_cells = len(cells)
+                # A study's short runs are a sweep before it.
+                self.n_cells, self.done = len(cells), 0
                 description = f"Sweep of {len(cells)} cells"
-                self.progress.update(self.sweep_bar, total=len(cells), description=description)
+                self.progress.reset(self.sweep_bar, total=len(cells), description=description)
             case events.RareTags(tags):
                 self.progress.console.print(printable(_describe_rare(tags)))
+            case events.RatesChosen(rates):
+                self.progress.console.print(_describe_rates(rates))
             case events.CellStarted(cell, budget):
                 self.valid_auc = None
                 text = f"{cell.name}: {budget.params:,} parameters, compiling"
@@ -91,6 +94,16 @@ def _describe_rare(tags: dict[str, tuple[str, ...]]) -> str:
         more = f" and {len(names) - TAGS_SHOWN} more" if len(names) > TAGS_SHOWN else ""
         shown.append(f"{split}: {first}{more}")
     return f"Fewer than five positive clips ({'; '.join(shown)}): these tags' scores say little"
+
+
+def _describe_rates(rates: dict[Network, float]) -> str:
+    """Describe in a line per architecture and rule which learning rate each size will have."""
+    lines: dict[str, list[str]] = {}
+    for (arch, rule, target, train_fraction), rate in rates.items():
+        part = "" if train_fraction is None else f" with {train_fraction:g} of the data"
+        lines.setdefault(f"{arch}, {rule}", []).append(f"{rate:g} at {target:,}{part}")
+    shown = "\n".join(f"  {network}: {', '.join(parts)}" for network, parts in lines.items())
+    return f"Best learning rates of the short runs:\n{shown}"
 
 
 @contextlib.contextmanager

@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from etils import epath
 from jaxtyping import Int, UInt8
 
-from crnn_jax.data.collection import SPLITS, TRACKS
-from crnn_jax.data.prepared import PreparedSet, read_columns
+from crnn_jax.data.collection import SPLITS
+from crnn_jax.data.prepared import PreparedSet
 from crnn_jax.errors import UserError
 
 
@@ -112,18 +111,15 @@ def make_fold(data: PreparedSet, fold: int, folds: int) -> Fold:
 
 
 def read_clips(data: PreparedSet) -> Clips:
-    """Read tags and group of every clip of a set; a clip without a group is one of its own."""
+    """Read tags and group of every clip of a set."""
     tags, track_ids = [], []
     for split in SPLITS:
         source = data.source(split)
         for place in range(len(source)):
             example = source[place]
             tags.append(np.array(example["tags"]))
-            track_ids.append(example["track_id"].decode(errors="backslashreplace"))
-    path = epath.Path(data.path) / TRACKS
-    rows = read_columns(path, "track_id", "group") if path.exists() else []
-    groups = {row[0]: row[1] for row in rows}
-    return Clips(np.stack(tags), tuple(groups.get(name) or name for name in track_ids))
+            track_ids.append(example["track_id"])
+    return Clips(np.stack(tags), tuple(data.name_groups(track_ids)))
 
 
 def divide(clips: Clips, folds: int, name: str = "the set") -> Int[np.ndarray, "clips"]:

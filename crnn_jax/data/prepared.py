@@ -10,12 +10,15 @@ import functools
 import io
 import os
 import resource
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 from etils import epath
+from jaxtyping import Int
 
 from crnn_jax.config import DataConfig, MelConfig
+from crnn_jax.data.collection import TRACKS
 from crnn_jax.data.records import Records
 from crnn_jax.errors import UserError
 from crnn_jax.registry import Registry
@@ -129,6 +132,26 @@ class PreparedSet:
             (self.mel.n_mels, self.mel.frames),
             len(self.tag_names),
         )
+
+    def read_groups(self, split: str) -> Int[np.ndarray, "examples"]:
+        """Return a number for each example of a split, the same for those of one group.
+
+        A group is what was kept on one side of the split: a recording, a composition. Its clips
+        resemble each other, so that a split has fewer independent examples than clips.
+        """
+        if not (epath.Path(self.path) / TRACKS).exists():
+            return np.arange(self.n_examples[split])
+        source = self.source(split)
+        track_ids = [source[place]["track_id"] for place in range(len(source))]
+        return np.unique(self.name_groups(track_ids), return_inverse=True)[1]
+
+    def name_groups(self, track_ids: Sequence[bytes]) -> list[str]:
+        """Return the name of each example's group; one without a group is one of its own."""
+        path = epath.Path(self.path) / TRACKS
+        rows = read_columns(path, "track_id", "group") if path.exists() else []
+        groups = {row[0]: row[1] for row in rows}
+        names = [track_id.decode(errors="backslashreplace") for track_id in track_ids]
+        return [groups.get(name) or name for name in names]
 
     def rejected_by_reason(self) -> dict[str, int]:
         """Count the files that could not be used by reason, the most frequent reason first."""

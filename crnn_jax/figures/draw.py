@@ -18,6 +18,7 @@ from crnn_jax.figures.auc_against_time import auc_against_training_time
 from crnn_jax.figures.canvas import write_figure
 from crnn_jax.figures.learning_rates import learning_rates
 from crnn_jax.figures.per_tag import complete_targets, per_tag_auc
+from crnn_jax.study.runs import TRIAL
 from crnn_jax.study.schema import AXIS_COLUMNS, CELL_COLUMNS
 
 # Tables of older versions lack other columns.
@@ -63,9 +64,10 @@ def draw(folder: epath.PathLike) -> list[epath.Path]:
         "auc_against_parameters": auc_against_parameters(longest),
         "auc_against_training_time": auc_against_training_time(chosen),
     }
-    if has_several(results, "learning_rate"):
-        largest = select_longest(select_largest_part(results))
-        figures["learning_rates"] = learning_rates(largest)
+    # Those of the short runs, if the study had any.
+    tried = read_results(folder / TRIAL, RESULT_COLUMNS) if (folder / TRIAL).exists() else results
+    if has_several(tried, "learning_rate"):
+        figures["learning_rates"] = learning_rates(select_longest(select_largest_part(tried)))
     if has_several(results, "train_fraction"):
         figures["auc_against_data"] = auc_against_data(
             select_longest(select_learning_rates(results))

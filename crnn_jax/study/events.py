@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 from crnn_jax.models.budget import Budget
-from crnn_jax.study.schema import Cell, RunResult
+from crnn_jax.study.schema import Cell, Network, RunResult
 from crnn_jax.train.events import TrainEvent
 
 
@@ -20,6 +20,13 @@ class RareTags:
     """Tags with too few positive examples for a score that says much, by split."""
 
     tags: dict[str, tuple[str, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class RatesChosen:
+    """The short runs are done: the learning rate of each network."""
+
+    rates: dict[Network, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +89,7 @@ class CellLeft:
 SweepEvent = (
     SweepStarted
     | RareTags
+    | RatesChosen
     | CellStarted
     | CellProgress
     | CellFinished

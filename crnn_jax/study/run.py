@@ -158,7 +158,9 @@ def run_cell(job: Job, on_event: Callable[[TrainEvent], None]) -> RunResult:
     if writes:
         for split, scores in fitted.scores.items():
             if split != "valid":
-                runs.write_predictions(run, split, scores.logits, scores.targets)
+                groups = job.data.read_groups(split)
+                predictions = runs.Predictions(scores.logits, scores.targets, groups)
+                runs.write_predictions(run, split, predictions)
         runs.write_result(run, result)
     return result
 

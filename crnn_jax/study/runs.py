@@ -37,10 +37,14 @@ from crnn_jax.user_text import csv_text
 
 
 class Predictions(NamedTuple):
-    """Outputs of a network for a split, and what they should be."""
+    """Outputs of a network for a split, and what they should be.
+
+    `groups` numbers the recording or composition that each example is part of.
+    """
 
     logits: Float[np.ndarray, "examples tags"]
     targets: Int[np.ndarray, "examples tags"]
+    groups: Int[np.ndarray, "examples"]
 
 
 # Columns of ``folds.csv``: a network, and the scores of all folds' predictions together.
@@ -50,6 +54,8 @@ FOLDS_COLUMNS = (
 )
 # Folder of a sweep's locks: next to the runs, whose folders contain only results.
 LOCKS = ".locks"
+# Folder of a study's short runs, a sweep of its own (`crnn_jax.study.trial`).
+TRIAL = "trial"
 
 
 @contextlib.contextmanager
@@ -73,19 +79,15 @@ def write_result(run: epath.Path, result: RunResult) -> None:
     _write_json(run / "result.json", dataclasses.asdict(result))
 
 
-def write_predictions(
-    run: epath.Path,
-    split: str,
-    logits: Float[np.ndarray, "examples tags"],
-    targets: Int[np.ndarray, "examples tags"],
-) -> None:
-    """Write ``predictions-<split>.npz``: logits (float16) and targets, in the split's order."""
+def write_predictions(run: epath.Path, split: str, predictions: Predictions) -> None:
+    """Write ``predictions-<split>.npz``: logits (float16), targets, groups, in stored order."""
     content = io.BytesIO()
     largest = np.finfo(np.float16).max
-    np.savez(
+    np.savez_compressed(
         content,
-        logits=np.clip(logits, -largest, largest).astype(np.float16),
-        targets=targets.astype(np.uint8),
+        logits=np.clip(predictions.logits, -largest, largest).astype(np.float16),
+        targets=predictions.targets.astype(np.uint8),
+        groups=predictions.groups.astype(np.int32),
     )
     write_file(run / f"predictions-{split}.npz", content.getvalue())
 
@@ -97,7 +99,10 @@ def read_predictions(run: epath.Path, split: str = "test") -> Predictions | None
         return None
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            return Predictions(arrays["logits"].astype(np.float32), arrays["targets"])
+            logits, targets = arrays["logits"].astype(np.float32), arrays["targets"]
+            # Files of an older version have no groups.
+            groups = arrays["groups"] if "groups" in arrays else np.arange(len(logits))
+            return Predictions(logits, targets, groups)
     except (*ARRAY_ERRORS, KeyError, zipfile.BadZipFile):
         warnings.warn(f"{path}: damaged; the run's predictions are not used", stacklevel=2)
         return None

@@ -7,7 +7,7 @@ their fields. This module does not import JAX, so that reading results does not 
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from crnn_jax.config import (
     NUMERICS,
@@ -67,6 +67,15 @@ class Cell:
         axes = ("learning_rate", "train_fraction", "max_train_seconds")
         own = {name: getattr(self, name) for name in axes if getattr(self, name) is not None}
         return dataclasses.replace(config, **own)
+
+
+class Network(NamedTuple):
+    """What a learning rate is chosen for: an architecture at a size, on a part of the data."""
+
+    arch: Architecture
+    rule: Rule
+    target: int
+    train_fraction: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -55,7 +55,9 @@ def reads_the_same(job: Job, other: Job) -> bool:
     return job.data is other.data and chosen == others
 
 
-def make_jobs(config: SweepConfig, data: PreparedSet, out: epath.Path) -> list[Job]:
+def make_jobs(
+    config: SweepConfig, data: PreparedSet, out: epath.Path, cells: Sequence[Cell]
+) -> list[Job]:
     """Return the job of every cell, with the data of its fold.
 
     Raises
@@ -71,7 +73,7 @@ def make_jobs(config: SweepConfig, data: PreparedSet, out: epath.Path) -> list[J
     for of_fold in folds.values():
         check_scorable(of_fold)
     jobs = []
-    for cell in list_cells(config):
+    for cell in cells:
         budget = solve_cell(cell, config, data)
         run_config = make_run_config(cell, budget, config, folds[cell.fold])
         trunk, branches = find_branches(cell, config)
@@ -86,6 +88,7 @@ def sweep(
     data: PreparedSet,
     out: epath.Path,
     *,
+    cells: Sequence[Cell] | None = None,
     on_event: OnSweepEvent = ignore,
     execute: Executor = run_here,
     writes_tables: bool = True,
@@ -102,6 +105,8 @@ def sweep(
         The study, and its data set.
     out
         The study's folder.
+    cells
+        The cells; None: the study's grid.
     on_event
         Called with each `crnn_jax.study.events.SweepEvent`.
     execute
@@ -120,7 +125,7 @@ def sweep(
         Before anything is trained, if a cell cannot be built, the data cannot be scored, or the
         folder holds the cells of another configuration.
     """
-    jobs = make_jobs(config, data, out)
+    jobs = make_jobs(config, data, out, list_cells(config) if cells is None else cells)
     for job in jobs:
         if (job.run / "config.json").exists():
             runs.claim_folder(job.run, job.config)

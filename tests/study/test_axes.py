@@ -104,7 +104,7 @@ def test_a_sweep_over_learning_rates_and_data(small_set, tmp_path):
 
 def test_predictions_are_stored_and_give_the_scores(small_sweep):
     for name, result in small_sweep.log.finished.items():
-        logits, targets = runs.read_predictions(small_sweep.out / name)
+        logits, targets, _ = runs.read_predictions(small_sweep.out / name)
         aucs = [
             roc_auc_score(targets[:, tag], logits[:, tag])
             for tag in range(targets.shape[1])
