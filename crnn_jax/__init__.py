@@ -15,6 +15,7 @@ __all__ = [
     "SweepConfig",
     "TrainConfig",
     "UserError",
+    "analyse",
     "build",
     "load_run",
     "open_set",
@@ -26,6 +27,7 @@ __all__ = [
 ]
 # Module of each name, imported on first access so that `import crnn_jax` is fast.
 _HOMES = {
+    "crnn_jax.analysis.study": ("analyse",),
     "crnn_jax.api": ("Run", "load_run", "read_results", "sweep", "train"),
     "crnn_jax.config": (
         "DataConfig",
@@ -43,6 +45,7 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
+    from crnn_jax.analysis.study import analyse
     from crnn_jax.api import Run, load_run, read_results, sweep, train
     from crnn_jax.config import (
         DataConfig,

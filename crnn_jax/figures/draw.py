@@ -1,6 +1,7 @@
-"""All figures of a sweep, drawn from its `results.csv` and `per_tag.csv` alone."""
+"""All figures of a sweep, drawn from its tables alone, and those of its analysis."""
 
 from etils import epath
+from matplotlib.figure import Figure
 
 from crnn_jax.analysis.selection import (
     RUN_COLUMNS,
@@ -10,6 +11,7 @@ from crnn_jax.analysis.selection import (
     select_longest,
     select_runs,
 )
+from crnn_jax.analysis.study import Analysis
 from crnn_jax.analysis.tables import read_per_tag, read_results
 from crnn_jax.errors import UserError
 from crnn_jax.figures.auc_against_data import auc_against_data
@@ -18,6 +20,8 @@ from crnn_jax.figures.auc_against_time import auc_against_training_time
 from crnn_jax.figures.canvas import write_figure
 from crnn_jax.figures.learning_rates import learning_rates
 from crnn_jax.figures.per_tag import complete_targets, per_tag_auc
+from crnn_jax.figures.scaling import scaling
+from crnn_jax.figures.tag_differences import tag_differences
 from crnn_jax.study.runs import TRIAL
 from crnn_jax.study.schema import AXIS_COLUMNS, CELL_COLUMNS
 
@@ -75,6 +79,29 @@ def draw(folder: epath.PathLike) -> list[epath.Path]:
     scores = scores.merge(longest[list(RUN_COLUMNS)])
     for target in complete_targets(scores):
         figures[f"per_tag_auc_{target}"] = per_tag_auc(scores, target)
+    return _write(figures, folder)
+
+
+def draw_analysis(analysis: Analysis) -> list[epath.Path]:
+    """Draw an analysis into the ``figures`` of its study: curves, and differences of each tag.
+
+    Those are of the two best networks of each size that have the same rule.
+
+    Returns
+    -------
+    list of epath.Path
+        The files written.
+    """
+    figures = {"scaling": scaling(analysis)}
+    for difference in analysis.differences:
+        # The best comes first, and so does the comparison with the second best.
+        name = f"tag_differences_{difference.first.target}"
+        if difference.first.rule == difference.second.rule and name not in figures:
+            figures[name] = tag_differences(difference)
+    return _write(figures, epath.Path(analysis.folder))
+
+
+def _write(figures: dict[str, Figure], folder: epath.Path) -> list[epath.Path]:
     return [
         path
         for name, figure in figures.items()

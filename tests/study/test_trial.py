@@ -41,7 +41,9 @@ def test_the_study_is_trained_with_the_best_rate_of_the_trial(small_set, tmp_pat
     study = dataclasses.replace(TRIED, train=dataclasses.replace(TRIED.train, epochs=2))
     summary = api.sweep(study, tmp_path, data=small_set, on_event=on_event)
     out = epath.Path(tmp_path)
-    trial = [runs.read_result(path.parent) for path in sorted((out / runs.TRIAL).glob("*/result.json"))]
+    trial = [
+        runs.read_result(path.parent) for path in sorted((out / runs.TRIAL).glob("*/result.json"))
+    ]
     assert {(r.arch, r.learning_rate, r.seed, r.epochs) for r in trial} == {
         (arch, rate, 3, 1) for arch in study.archs for rate in study.learning_rates
     }

@@ -1,0 +1,203 @@
+"""Scaling laws: a score that falls with size as E + A · N^−α (Hestness et al. 2017).
+
+N is a number of parameters, of clips, of floating-point operations or of seconds. E, the floor, is
+what no size gets below; A is the scale, and α the exponent. For a given α the law is linear in E
+and A: the fit is a least-squares solution at each α of a grid (variable projection; Golub & Pereyra
+1973), with Huber's loss, so that one run that went wrong does not bend the curve.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from crnn_jax.analysis.comparison import CONFIDENCE, Estimate, estimate
+
+# Exponents that are tried. Published ones are between 0.05 and 1; at both ends the law can no
+# longer be told from another: a power of log N, and a floor that is reached at once.
+EXPONENTS = np.geomspace(0.02, 3.0, 40)
+# Times that the grid is made four times finer around the best exponent: to a
+# ten-thousandth.
+ZOOMS = 5
+# With three parameters to be found, four sizes are the fewest that can contradict the law.
+FEWEST_SIZES = 4
+# Residuals beyond this many standard errors count linearly: 95 % efficient if all are normal (Huber
+# 1964).
+HUBER = 1.345
+# Reweightings; the solution changes by less than a thousandth of a standard error in the last one.
+ITERATIONS = 8
+# Sizes at which two laws are compared, from the smallest to the largest.
+CROSSING_STEPS = 200
+# Part of the resamples that must agree.
+AGREEMENT = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class Fits:
+    """Laws fitted to several series of scores at the same sizes: E, A and α of each.
+
+    `scale` is that at the size `unit`, so that it stays a moderate number: A is
+    ``scale * unit**exponent``.
+    """
+
+    floor: Float[np.ndarray, "series"]
+    scale: Float[np.ndarray, "series"]
+    exponent: Float[np.ndarray, "series"]
+    unit: float
+
+    def __call__(self, sizes: Float[np.ndarray, "sizes"]) -> Float[np.ndarray, "series sizes"]:
+        """Return the laws' scores at sizes."""
+        powers = (np.asarray(sizes, float) / self.unit) ** -self.exponent[:, None]
+        return self.floor[:, None] + self.scale[:, None] * powers
+
+
+@dataclasses.dataclass(frozen=True)
+class Law:
+    """A law with the intervals of its parameters.
+
+    Attributes
+    ----------
+    floor, scale, exponent
+        E, A and α.
+    identified
+        Whether the exponent's interval is within what was tried; otherwise the scores do not
+        determine the law, and its parameters mean nothing, though the curve may fit.
+    """
+
+    floor: Estimate
+    scale: Estimate
+    exponent: Estimate
+    identified: bool
+
+
+def fit(
+    sizes: Float[np.ndarray, "sizes"],
+    scores: Float[np.ndarray, "series sizes"],
+    standard_error: float,
+) -> Fits:
+    """Fit a law to each series of scores, with E ≥ 0 and A ≥ 0.
+
+    Parameters
+    ----------
+    sizes
+        At least three, positive.
+    scores
+        Scores that fall with size: a cross-entropy, 1 − AUC.
+    standard_error
+        Of a score: the unit of Huber's loss.
+    """
+    sizes, scores = np.asarray(sizes, float), np.asarray(scores, float)
+    unit = float(np.exp(np.mean(np.log(sizes))))
+    exponents = np.broadcast_to(EXPONENTS, (len(scores), len(EXPONENTS)))
+    width = np.log(EXPONENTS[1] / EXPONENTS[0])
+    for _ in range(1 + ZOOMS):
+        floor, scale, loss = _fit_at(exponents, sizes / unit, scores / standard_error)
+        best = np.argmin(loss, axis=1)[:, None]
+        exponent, floor, scale = (
+            np.take_along_axis(values, best, axis=1) for values in (exponents, floor, scale)
+        )
+        # Between the neighbours of the best one, and within what is tried.
+        around = exponent * np.exp(width * np.linspace(-1, 1, 9))
+        exponents = np.clip(around, EXPONENTS[0], EXPONENTS[-1])
+        width /= 4
+    return Fits(floor[:, 0] * standard_error, scale[:, 0] * standard_error, exponent[:, 0], unit)
+
+
+def _fit_at(
+    exponents: Float[np.ndarray, "series exponents"],
+    sizes: Float[np.ndarray, "sizes"],
+    scores: Float[np.ndarray, "series sizes"],
+) -> tuple[Float[np.ndarray, "series exponents"], ...]:
+    """Return E, A and Huber's loss of each series at each of its exponents."""
+    powers = np.exp(-exponents[..., None] * np.log(sizes))
+    target = scores[:, None, :]
+    weights = np.ones(powers.shape)
+    for _ in range(ITERATIONS):
+        floor, scale = _solve(powers, target, weights)
+        residuals = np.abs(target - floor[..., None] - scale[..., None] * powers)
+        weights = HUBER / np.maximum(residuals, HUBER)
+    losses = np.where(residuals <= HUBER, residuals**2 / 2, HUBER * (residuals - HUBER / 2))
+    return floor, scale, losses.sum(axis=-1)
+
+
+def _solve(
+    powers: Float[np.ndarray, "series exponents sizes"],
+    scores: Float[np.ndarray, "series 1 sizes"],
+    weights: Float[np.ndarray, "series exponents sizes"],
+) -> tuple[Float[np.ndarray, "series exponents"], Float[np.ndarray, "series exponents"]]:
+    """Solve the weighted least squares for E and A, neither below 0."""
+    w, wu, wuu = weights.sum(-1), (weights * powers).sum(-1), (weights * powers**2).sum(-1)
+    wy, wuy = (weights * scores).sum(-1), (weights * powers * scores).sum(-1)
+    determinant = w * wuu - wu**2
+    floor = (wuu * wy - wu * wuy) / determinant
+    scale = (w * wuy - wu * wy) / determinant
+    # On the boundary the other parameter alone is fitted.
+    scale = np.where(floor < 0, wuy / wuu, scale)
+    floor = np.where(scale < 0, wy / w, np.maximum(floor, 0))
+    return floor, np.maximum(scale, 0)
+
+
+def fit_with_intervals(
+    sizes: Float[np.ndarray, "sizes"],
+    scores: Float[np.ndarray, "sizes"],
+    resampled: Float[np.ndarray, "resamples sizes"],
+    *,
+    confidence: float = CONFIDENCE,
+    degrees_of_freedom: float = math.inf,
+) -> tuple[Law, Fits]:
+    """Fit a law to scores and to each of their resamples.
+
+    Parameters
+    ----------
+    sizes, scores, resampled
+        What the law is fitted to.
+    confidence, degrees_of_freedom
+        Of the intervals, see `crnn_jax.analysis.comparison.estimate`.
+
+    Returns
+    -------
+    tuple of Law and Fits
+        The law with its intervals; and all fits, that to the scores first.
+    """
+    standard_error = max(float(np.sqrt(np.mean(np.var(resampled, axis=0)))), 1e-9)
+    fits = fit(sizes, np.concatenate([scores[None], resampled]), standard_error)
+
+    def with_interval(values: Float[np.ndarray, "series"]) -> Estimate:
+        return estimate(
+            values[0],
+            values[1:],
+            confidence=confidence,
+            degrees_of_freedom=degrees_of_freedom,
+        )
+
+    exponent = with_interval(fits.exponent)
+    law = Law(
+        with_interval(fits.floor),
+        with_interval(fits.scale * fits.unit**fits.exponent),
+        exponent,
+        identified=bool(EXPONENTS[1] < exponent.low and exponent.high < EXPONENTS[-2]),
+    )
+    return law, fits
+
+
+def find_crossing(first: Fits, second: Fits, low: float, high: float) -> Estimate | None:
+    """Return the size between `low` and `high` at which the first law falls below the second.
+
+    None unless there is exactly one such size in the scores' own fit and in 95 % of the resamples.
+    """
+    sizes = np.geomspace(low, high, CROSSING_STEPS)
+    is_below = first(sizes) < second(sizes)
+    changes = np.diff(is_below.astype(int), axis=1)
+    once = (np.abs(changes).sum(axis=1) == 1) & (changes.sum(axis=1) == 1)
+    if not once[0] or np.mean(once[1:]) < AGREEMENT:
+        return None
+    places = np.argmax(changes == 1, axis=1)
+    found = np.sqrt(sizes[places] * sizes[places + 1])
+    return estimate(found[0], np.where(once, found, np.nan)[1:])
+
+
+def may_fit(sizes: Sequence[float]) -> bool:
+    """Return whether there are enough different sizes for a law."""
+    return len(set(sizes)) >= FEWEST_SIZES

@@ -1,0 +1,35 @@
+"""What an analysis says, in sentences."""
+
+from crnn_jax.analysis.comparison import Difference, Estimate
+from crnn_jax.study.schema import Network
+
+
+def name_network(network: Network) -> str:
+    """Return the name of a network in a sentence, such as ``crnn`` or ``crnn (√s)``."""
+    return network.arch if network.rule == "uniform" else f"{network.arch} (√s)"
+
+
+def describe_interval(estimate: Estimate, digits: int = 3) -> str:
+    """Return a number and its interval, such as ``0.012 (0.004 to 0.020)``."""
+    low, high = estimate.interval
+    return f"{estimate.value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def describe_difference(difference: Difference) -> str:
+    """Return the verdict on two networks of one size, in a sentence."""
+    first, second = name_network(difference.first), name_network(difference.second)
+    auc, target = difference.auc, difference.first.target
+    interval = f"95 % interval {auc.low:.3f} to {auc.high:.3f}"
+    if not auc.excludes_zero:
+        return (
+            f"at {target:,} parameters {first} and {second} cannot be told apart "
+            f"({auc.value:+.3f}, {interval})"
+        )
+    verb = "leads" if auc.value > 0 else "is behind"
+    return f"at {target:,} parameters {first} {verb} {second} by {abs(auc.value):.3f} ({interval})"
+
+
+def describe_tags(difference: Difference) -> str:
+    """Return on how many tags the first network is better, worse, or neither."""
+    counts = [difference.count(verdict) for verdict in ("higher", "lower", "undecided")]
+    return "higher on {} tags, lower on {}, undecided on {}".format(*counts)

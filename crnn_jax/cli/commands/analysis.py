@@ -1,0 +1,257 @@
+"""The command that says what a study's curves mean."""
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from crnn_jax.cli.display import print_table
+from crnn_jax.config import RESAMPLES
+from crnn_jax.errors import UserError
+from crnn_jax.user_text import printable
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from crnn_jax.analysis.study import Analysis, Crossing
+
+# Fewer leave nothing of a 95 % interval's ends.
+FEWEST_RESAMPLES = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Analyse:
+    """Say what a sweep's curves show: differences, scaling laws and fronts, with intervals.
+
+    Attributes
+    ----------
+    folder
+        The sweep's folder.
+    resamples
+        How often test clips and seeds are resampled for the intervals.
+    seed
+        Of the resampling.
+    figures
+        Draw AUC against costs with intervals, and the differences of each tag, into the sweep's
+        `figures`.
+    json
+        Print everything as JSON, with the scores of each tag.
+    """
+
+    folder: tyro.conf.Positional[str]
+    resamples: int = RESAMPLES
+    seed: int = 0
+    figures: bool = False
+    json: bool = False
+
+    def run(self) -> int:
+        from crnn_jax.analysis.study import analyse
+
+        if self.resamples < FEWEST_RESAMPLES:
+            raise UserError(
+                f"too few for an interval; give {FEWEST_RESAMPLES} or more",
+                field="resamples",
+                value=self.resamples,
+            )
+        if self.seed < 0:
+            raise UserError("give 0 or more", field="seed", value=self.seed)
+        analysis = analyse(self.folder, self.resamples, self.seed)
+        if self.json:
+            print(json.dumps(to_mapping(analysis), indent=2))
+        else:
+            show(analysis)
+        if self.figures:
+            from crnn_jax.figures.draw import draw_analysis
+
+            paths = draw_analysis(analysis)
+            if not self.json:
+                print("\nFigures:")
+                for path in paths:
+                    print(f"  {path}")
+        return 0
+
+
+def to_mapping(analysis: "Analysis") -> dict[str, Any]:
+    """Return an analysis as JSON values; networks become objects."""
+
+    def convert(value: Any) -> Any:
+        if hasattr(value, "_asdict"):
+            return value._asdict()
+        if dataclasses.is_dataclass(value):
+            return {
+                field.name: convert(getattr(value, field.name))
+                for field in dataclasses.fields(value)
+            }
+        if isinstance(value, tuple):
+            return [convert(each) for each in value]
+        if isinstance(value, dict):
+            return {key: convert(each) for key, each in value.items()}
+        return value
+
+    return convert(analysis)
+
+
+def show(analysis: "Analysis") -> None:
+    """Print an analysis as tables."""
+    groups = "" if analysis.n_groups is None else f" in {analysis.n_groups:,} groups"
+    print(
+        printable(
+            f"{analysis.folder}: {analysis.dataset}, {analysis.n_clips:,} test clips{groups}, "
+            f"{analysis.n_tags} tags; 95 % intervals from {analysis.n_resamples:,} resamples of "
+            f"clips and seeds"
+        )
+    )
+    tables = [_scores(analysis)]
+    if analysis.differences:
+        tables += [_differences(analysis), _categories(analysis)]
+    if analysis.laws:
+        tables.append(_laws(analysis))
+    tables.append(_fronts(analysis))
+    for table in tables:
+        print()
+        print_table(table)
+    if analysis.crossings:
+        print("\nCrossings of the scaling laws:")
+        for crossing in analysis.crossings:
+            print(f"  {_describe_crossing(crossing)}")
+    if analysis.notes:
+        print("\nTo be kept in mind:")
+        for note in analysis.notes:
+            print(printable(f"  {note}"))
+
+
+def _table(title: str, names: str, numbers: str) -> "Table":
+    from rich.table import Table
+
+    table = Table(title=title)
+    for column in names.split(", "):
+        table.add_column(column)
+    for column in numbers.split(", "):
+        table.add_column(column, justify="right")
+    return table
+
+
+def _describe_score(value: float | None, interval: tuple[float, float] | None, digits: int) -> str:
+    from crnn_jax.analysis.comparison import Estimate
+    from crnn_jax.analysis.words import describe_interval
+
+    if value is None:
+        return "–"
+    if interval is None:
+        return f"{value:.{digits}f}"
+    return describe_interval(Estimate(value, *interval), digits)
+
+
+def _scores(analysis: "Analysis") -> "Table":
+    table = _table(
+        "Scores on the test split",
+        "architecture, rule",
+        "parameters, seeds, learning rate, AUC, AUC unheard, BCE (nats), GFLOP, time (s)",
+    )
+    for row in analysis.networks:
+        table.add_row(
+            row.arch,
+            row.rule,
+            f"{row.params:,}",
+            str(row.n_seeds),
+            f"{row.learning_rate:g}",
+            _describe_score(row.auc, row.auc_interval, 3),
+            "–" if row.auc_unheard is None else f"{row.auc_unheard:.3f}",
+            _describe_score(row.bce, row.bce_interval, 4),
+            f"{row.train_flops / 1e9:,.0f}",
+            f"{row.train_s:,.0f}",
+        )
+    return table
+
+
+def _differences(analysis: "Analysis") -> "Table":
+    from crnn_jax.analysis.words import describe_interval, name_network
+
+    table = _table(
+        "Differences of networks of one size (AUC of the first minus the second)",
+        "first, second",
+        "size, difference, p, tags higher, lower, undecided",
+    )
+    for row in analysis.differences:
+        table.add_row(
+            name_network(row.first),
+            name_network(row.second),
+            f"{row.first.target:,}",
+            describe_interval(row.auc),
+            f"{row.p:.2g}" if row.p >= 1e-4 else "< 0.0001",
+            *(str(row.count(verdict)) for verdict in ("higher", "lower", "undecided")),
+        )
+    return table
+
+
+def _categories(analysis: "Analysis") -> "Table":
+    from crnn_jax.analysis.words import describe_interval, name_network
+
+    names = list(dict.fromkeys(name for row in analysis.differences for name in row.categories))
+    table = _table("The same, by category of tags", "first, second", ", ".join(["size", *names]))
+    for row in analysis.differences:
+        table.add_row(
+            name_network(row.first),
+            name_network(row.second),
+            f"{row.first.target:,}",
+            *(
+                describe_interval(row.categories[name]) if name in row.categories else "–"
+                for name in names
+            ),
+        )
+    return table
+
+
+def _laws(analysis: "Analysis") -> "Table":
+    from crnn_jax.analysis.study import COSTS
+    from crnn_jax.analysis.words import describe_interval
+
+    table = _table(
+        "Scaling laws: score = floor + scale · cost^−exponent",
+        "score, cost, architecture, rule",
+        "sizes, exponent, floor",
+    )
+    for row in analysis.laws:
+        law = row.law
+        found = [describe_interval(law.exponent, 2), describe_interval(law.floor)]
+        table.add_row(
+            row.score,
+            COSTS[row.cost],
+            row.arch,
+            row.rule,
+            str(row.n_sizes),
+            *(found if law.identified else ("not identified", "–")),
+        )
+    return table
+
+
+def _fronts(analysis: "Analysis") -> "Table":
+    from crnn_jax.analysis.study import COSTS
+
+    table = _table(
+        "Pareto fronts of AUC: no network is better at the same cost or less",
+        "cost, networks (part of the resamples in which each is on the front)",
+        "",
+    )
+    table.columns.pop()
+    for front in analysis.fronts:
+        support = front.support or [None] * len(front.networks)
+        shown = (
+            f"{network.arch} {network.target:,}"
+            + ("" if network.rule == "uniform" else " √s")
+            + ("" if part is None else f" ({part:.0%})")
+            for network, part in zip(front.networks, support, strict=True)
+        )
+        table.add_row(COSTS[front.cost], ", ".join(shown))
+    return table
+
+
+def _describe_crossing(crossing: "Crossing") -> str:
+    from crnn_jax.analysis.study import COSTS
+
+    at = crossing.at
+    return (
+        f"{crossing.score} against {COSTS[crossing.cost]}: {crossing.first} ({crossing.rule}) is "
+        f"better than {crossing.second} from {at.value:,.3g} on ({at.low:,.3g} to {at.high:,.3g})"
+    )

@@ -1,0 +1,98 @@
+"""Finished studies on the disk, made up: predictions of known quality."""
+
+import numpy as np
+from etils import epath
+
+from crnn_jax.config import MelConfig
+from crnn_jax.study import runs
+from crnn_jax.study.schema import Cell, RunResult, TagResult
+from crnn_jax.train.metrics import measure_calibration, score_tags
+
+TAGS = {"rock": "genre", "jazz": "genre", "sad": "mood", "piano": "instrument"}
+
+
+def make_split(n_clips=240, seed=0):
+    """Targets of clips in groups of two."""
+    rng = np.random.default_rng(seed)
+    targets = (rng.random((n_clips, len(TAGS))) < 0.35).astype(np.uint8)
+    return targets, np.arange(n_clips) // 2
+
+
+def write_run(out, cell, gain, split, *, params=None, with_predictions=True, **changes):
+    """Write a run whose tags' scores are `gain` standard deviations higher where a tag is present.
+
+    Returns its result.
+    """
+    targets, groups = split
+    name_seed = [ord(letter) for letter in cell.name]
+    rng = np.random.default_rng(name_seed)
+    # Half of the noise is the clips' own, the same for all networks.
+    noise = np.random.default_rng(1).normal(size=targets.shape) + rng.normal(size=targets.shape)
+    logits = (gain * targets + noise / np.sqrt(2)).astype(np.float32)
+    scores = score_tags(targets, logits)
+    calibration = measure_calibration(targets, logits)
+    values = {
+        **cell.network,
+        "params": params or cell.target + 5,
+        "s": 0.5,
+        "valid_auc": scores.macro_auc,
+        "test_auc": scores.macro_auc,
+        "test_ap": scores.macro_average_precision,
+        "epochs": 10,
+        "best_epoch": 8,
+        "ended_by": "epochs",
+        "compile_s": 1.0,
+        "train_s": cell.target / 1000,
+        "eval_s": 1.0,
+        "input_wait_s": 0.0,
+        "seconds_per_2500_samples": 25.0,
+        "samples_per_s": 100.0,
+        "flops_per_sample": 1e4 * cell.target,
+        "peak_memory_bytes": 10**6,
+        "n_train": 1000,
+        "n_valid": 100,
+        "n_test": len(targets),
+        "n_tags": len(TAGS),
+        "n_tags_scored": scores.n_scored,
+        "dataset": "synthetic/made-up",
+        "device": "cpu",
+        "device_count": 1,
+        "learning_rate": cell.learning_rate or 1e-3,
+        "train_fraction": cell.train_fraction or 1.0,
+        "max_train_seconds": cell.max_train_seconds,
+        "fold": cell.fold,
+        "test_bce": calibration.cross_entropy,
+        "test_calibration_error": calibration.error,
+        "test_auc_unheard": None,
+        "shared_s": 0.0,
+        "checkpoint_s": 0.0,
+        "widths": (4, 4),
+        "mel": MelConfig(),
+        "per_tag": tuple(
+            TagResult(tag, category, rank, int(targets[:, rank - 1].sum()), auc, ap)
+            for rank, ((tag, category), auc, ap) in enumerate(
+                zip(TAGS.items(), scores.auc, scores.average_precision, strict=True), start=1
+            )
+        ),
+        "versions": {},
+        "git_commit": None,
+    }
+    result = RunResult(**{**values, **changes})
+    run = epath.Path(out) / cell.name
+    run.mkdir(parents=True, exist_ok=True)
+    runs.write_result(run, result)
+    if with_predictions:
+        runs.write_predictions(run, "test", runs.Predictions(logits, targets, groups))
+    return result
+
+
+def write_study(out, gains, targets=(25_000, 50_000, 100_000, 200_000), seeds=(0, 1, 2), **options):
+    """Write a study; `gains` gives for each architecture a function of the size."""
+    split = make_split()
+    results = {}
+    for arch, gain in gains.items():
+        for target in targets:
+            for seed in seeds:
+                cell = Cell(arch, target, "uniform", seed)
+                results[cell] = write_run(out, cell, gain(target), split, **options)
+    return results
