@@ -7,10 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from crnn_jax.analysis.tables import mean_over_seeds
-from crnn_jax.figures.canvas import COLUMN_WIDTH, FONT_SIZE, GREY, new_figure, style
+from crnn_jax.figures.canvas import COLUMN_WIDTH, GREY, new_figure, style
 from crnn_jax.figures.legends import add_curves_legend, add_legend, seeds_note
 from crnn_jax.figures.looks import (
     ArchitectureLook,
@@ -20,6 +19,7 @@ from crnn_jax.figures.looks import (
 )
 from crnn_jax.figures.names import drawable
 from crnn_jax.figures.parameter_axis import format_parameters
+from crnn_jax.figures.time_axis import scale_time_axis
 
 # Diameters in points (1/72 inch) of the smallest and the largest network's marker.
 MARKER_SIZES = (3.2, 7.0)
@@ -89,24 +89,7 @@ def _draw_panel(
         ):
             single = {"linestyle": "", "markersize": sizes[target], "label": ""}
             axes.plot(seconds, auc, **looks_of_line | single)
-    _scale_time_axis(axes, points[column])
-
-
-def _scale_time_axis(axes: Axes, seconds: pd.Series) -> None:
-    """Make the axis logarithmic where times differ by more than a factor of 10."""
-    decades = math.log10(seconds.max() / seconds.min())
-    if decades > 1:
-        # As many ticks per decade as fit with labels; 0.75: the axes' share of the column.
-        label_width = 0.62 * FONT_SIZE * len(f"{seconds.max():,.0f}")
-        room = 0.75 * COLUMN_WIDTH * 72 / (1.2 * decades)
-        steps = (1, 2, 5) if 0.3 * room > label_width else (1, 3)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=steps if 0.5 * room > label_width else (1,)))
-        axes.xaxis.set_minor_locator(NullLocator())
-    else:
-        axes.xaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 2.5, 5, 10)))
-    axes.margins(x=0.07, y=0.07)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+    scale_time_axis(axes, points[column])
 
 
 def _marker_sizes(targets: Iterable[int]) -> dict[int, float]:

@@ -3,6 +3,7 @@
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from crnn_jax.analysis.study import FALLING_SCORES, Analysis
 from crnn_jax.config import Rule
@@ -10,6 +11,7 @@ from crnn_jax.figures.canvas import PAGE_WIDTH, new_figure, style
 from crnn_jax.figures.legends import add_curves_legend, seeds_note
 from crnn_jax.figures.looks import ArchitectureLook, architecture_looks, line_style, split_curves
 from crnn_jax.figures.parameter_axis import scale_parameter_axis
+from crnn_jax.figures.time_axis import scale_time_axis
 
 PANELS = {
     "params": "Trainable parameters",
@@ -49,8 +51,11 @@ def scaling(analysis: Analysis) -> Figure:
                 _draw_law(axes, analysis, cost, looks[arch], arch, rule, curve)
             if cost == "params":
                 scale_parameter_axis(axes, points["params"], points["target"])
+            elif cost == "train_s":
+                scale_time_axis(axes, points["train_s"])
             else:
                 axes.set_xscale("log")
+                axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_xlabel(label)
         panels[0].set_ylabel("Macro ROC-AUC, test split")
         note = f"{seeds_note('mean', points['n_seeds'])}, 95 % intervals, fitted scaling laws"
