@@ -35,6 +35,6 @@ SWEEP = SweepConfig(
         schedule="cosine",
         warmup_steps=100,
         # 384 frames: four steps of CRNN, without padding.
-        train_crop=8.192,
+        train_crop=8.18,
     ),
 )
