@@ -22,7 +22,7 @@ SWEEP = SweepConfig(
     archs=ARCHS,
     targets=(25_000, 50_000, 100_000, 250_000, 500_000),
     seeds=(0, 1, 2),
-    learning_rates=(3e-3, 1e-2, 3e-2),
+    learning_rates=(3e-3, 1e-2, 3e-2, 1e-1),
     trial_epochs=4,
     extra_cells=(
         *((arch, target, "sqrt", 0) for target in (50_000, 250_000) for arch in ARCHS),
