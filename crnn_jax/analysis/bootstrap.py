@@ -19,6 +19,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
+import scipy.stats
 from jaxtyping import Bool, Float, Float32, Int
 
 from crnn_jax.study.runs import Predictions
@@ -26,7 +27,7 @@ from crnn_jax.study.runs import Predictions
 Key = TypeVar("Key", bound=Hashable)
 
 # Numbers that one step of the computation keeps in memory.
-LARGEST_CHUNK = 2**23
+LARGEST_CHUNK = 2**25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,27 +73,55 @@ def draw_seeds(
     return rng.multinomial(drawn, np.full(n_seeds, 1 / n_seeds), size=n_resamples) / drawn
 
 
-def weighted_auc(
-    is_positive: Bool[np.ndarray, "clips"],
-    scores: Float[np.ndarray, "clips"],
-    weights: Float32[np.ndarray, "resamples clips"],
-) -> Float[np.ndarray, "resamples"]:
-    """Return the ROC-AUC with each row of weights; ties count half.
+def placements(
+    is_positive: Bool[np.ndarray, "clips"], scores: Float[np.ndarray, "clips"]
+) -> Float[np.ndarray, "clips"]:
+    """Return of each clip the part of the clips of the other class that it is ordered right with.
 
-    It is the weight of the pairs of a positive and a negative clip whose scores are in the right
-    order, over that of all pairs; NaN if there is no pair.
+    Ties count half. The mean over the positive clips is the ROC-AUC, and so is the mean over the
+    negative ones; NaN if there is one class only.
     """
-    positive = np.flatnonzero(is_positive)
-    negative = np.flatnonzero(~is_positive)
-    negative = negative[np.argsort(scores[negative], kind="stable")]
-    below = np.zeros((len(weights), len(negative) + 1))
-    np.cumsum(weights[:, negative], axis=1, out=below[:, 1:])
-    first = np.searchsorted(scores[negative], scores[positive], side="left")
-    last = np.searchsorted(scores[negative], scores[positive], side="right")
-    of_positive = weights[:, positive]
-    ordered = np.einsum("rp,rp->r", of_positive, below[:, first] + below[:, last]) / 2
-    pairs = of_positive.sum(axis=1, dtype=float) * below[:, -1]
-    return np.divide(ordered, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+    ordered = np.full(len(scores), np.nan)
+    for of_class in (is_positive, ~is_positive):
+        n_others = len(scores) - of_class.sum()
+        if n_others and of_class.any():
+            ranks = scipy.stats.rankdata(scores)[of_class]
+            below = (ranks - scipy.stats.rankdata(scores[of_class])) / n_others
+            ordered[of_class] = below if of_class is is_positive else 1 - below
+    return ordered
+
+
+def weighted_auc(
+    targets: Bool[np.ndarray, "clips tags"],
+    logits: Float[np.ndarray, "clips tags"],
+    weights: Float32[np.ndarray, "resamples clips"],
+) -> Float[np.ndarray, "resamples tags"]:
+    """Return each tag's ROC-AUC with each row of weights, to first order in the weights.
+
+    It is the weighted mean of the positive clips' `placements`, plus that of the negative clips',
+    minus the AUC (Hájek's projection, by which DeLong, DeLong & Clarke-Pearson, 1988, find the
+    variance of an AUC). With equal weights that is exact; it takes one matrix product for all tags
+    and resamples, where sorting each resample would take hours on a large test split. NaN where a
+    class has no weight.
+    """
+    of_clips = np.stack(
+        [placements(*columns) for columns in zip(targets.T, logits.T, strict=True)], axis=1
+    )
+    auc = np.array(
+        [
+            column[of_tag].mean() if of_tag.any() else np.nan
+            for column, of_tag in zip(of_clips.T, targets.T, strict=True)
+        ]
+    )
+    resampled = -auc
+    for of_class in (targets, ~targets):
+        values = np.where(of_class, of_clips, 0).astype(np.float32)
+        total = weights @ of_class.astype(np.float32)
+        mean = np.divide(
+            weights @ values, total, out=np.full(total.shape, np.nan, np.float32), where=total > 0
+        )
+        resampled = resampled + mean.astype(float)
+    return np.clip(resampled, 0, 1)
 
 
 def cross_entropy(
@@ -169,8 +198,6 @@ def _score(
     for predictions, of_seed in zip(of_network, of_seeds.T, strict=True):
         losses = cross_entropy(predictions.logits, predictions.targets)
         bce += of_seed * (weights @ losses) / weights.sum(axis=1, dtype=float)
-        used = of_seed > 0
-        for tag, is_positive in enumerate(predictions.targets.T.astype(bool)):
-            of_tag = weighted_auc(is_positive, predictions.logits[:, tag], weights[used])
-            auc[used, tag] += of_seed[used] * of_tag
+        targets = predictions.targets.astype(bool)
+        auc += of_seed[:, None] * weighted_auc(targets, predictions.logits, weights)
     return auc, bce

@@ -10,6 +10,7 @@ from crnn_jax.analysis.bootstrap import (
     cross_entropy,
     draw_groups,
     draw_seeds,
+    placements,
     resample,
     weighted_auc,
 )
@@ -19,18 +20,53 @@ from crnn_jax.study.runs import Predictions
 @settings(deadline=None)
 @given(
     data=st.lists(
-        st.tuples(st.booleans(), st.integers(-3, 3), st.integers(0, 4)), min_size=2, max_size=40
+        # Few different scores, so that there are ties.
+        st.tuples(st.booleans(), st.integers(-3, 3)),
+        min_size=2,
+        max_size=40,
     )
 )
-def test_auc_with_weights_is_that_of_repeated_clips(data):
-    # Few different scores, so that there are ties.
-    positive, scores, counts = (np.array(column) for column in zip(*data, strict=True))
-    (auc,) = weighted_auc(positive, scores.astype(np.float32), counts[None].astype(np.float32))
-    repeated = np.repeat(positive, counts)
-    if repeated.all() or not repeated.any():
+def test_the_mean_placement_is_the_auc(data):
+    positive, scores = (np.array(column) for column in zip(*data, strict=True))
+    ordered = placements(positive, scores)
+    once = np.ones((1, len(data)), np.float32)
+    auc = weighted_auc(positive[:, None], scores[:, None], once)[0, 0]
+    if positive.all() or not positive.any():
+        assert np.isnan(ordered).all()
         assert np.isnan(auc)
     else:
-        assert auc == pytest.approx(roc_auc_score(repeated, np.repeat(scores, counts)), abs=1e-6)
+        expected = roc_auc_score(positive, scores)
+        assert ordered[positive].mean() == pytest.approx(expected)
+        assert ordered[~positive].mean() == pytest.approx(expected)
+        assert auc == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("n_positive", [15, 60])
+def test_resampled_scores_are_those_of_repeated_clips(n_positive):
+    """To first order: the same spread and the same places as scikit-learn on each resample."""
+    rng = np.random.default_rng(n_positive)
+    positive = np.arange(240) < n_positive
+    scores = positive + rng.normal(size=240)
+    weights = draw_groups(np.arange(240), 500, rng)
+    found = weighted_auc(positive[:, None], scores[:, None], weights)[:, 0]
+    exact = np.array(
+        [
+            roc_auc_score(np.repeat(positive, counts), np.repeat(scores, counts))
+            for counts in weights.astype(int)
+        ]
+    )
+    assert found.std() == pytest.approx(exact.std(), rel=0.05)
+    np.testing.assert_allclose(
+        np.quantile(found, [0.025, 0.975]), np.quantile(exact, [0.025, 0.975]), atol=0.01
+    )
+    assert np.corrcoef(found, exact)[0, 1] > 0.99
+
+
+def test_a_resample_without_positive_clips_has_no_auc():
+    positive, scores = np.array([[True], [False], [False]]), np.array([[0.5], [0.1], [0.7]])
+    weights = np.array([[0, 2, 1], [3, 0, 0], [1, 2, 0]], np.float32)
+    auc = weighted_auc(positive, scores, weights)[:, 0]
+    assert np.isnan(auc).tolist() == [True, True, False]
 
 
 def test_cross_entropy_is_that_of_scikit_learn():
@@ -99,7 +135,7 @@ def test_the_same_seed_gives_the_same_numbers_whatever_the_chunks(monkeypatch):
         first, resample(networks, 50, seed=4)["a"].resampled_auc, equal_nan=True
     )
     monkeypatch.setattr("crnn_jax.analysis.bootstrap.LARGEST_CHUNK", 20 * 7)
-    np.testing.assert_array_equal(first, resample(networks, 50, seed=3)["a"].resampled_auc)
+    np.testing.assert_allclose(first, resample(networks, 50, seed=3)["a"].resampled_auc, rtol=1e-5)
 
 
 def test_clips_of_a_group_are_not_counted_as_independent():

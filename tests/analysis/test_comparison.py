@@ -100,14 +100,14 @@ def test_the_other_way_round_is_the_opposite():
 def test_equal_networks_are_rarely_told_apart():
     """At most one in twenty comparisons of equals finds any tag to differ."""
     found, apart = 0, 0
-    for seed in range(60):
+    for seed in range(40):
         scores = make_scores([1] * 8, [1] * 8, n_clips=150, n_seeds=3, seed=seed)
         difference = compare(A, B, (scores[A], scores[B]), TAGS)
         found += any(tag.verdict != "undecided" for tag in difference.tags)
         apart += difference.auc.excludes_zero
-    # Beyond 9 of 60 would happen to a rate of 5 % once in a thousand times.
-    assert found <= 9
-    assert apart <= 9
+    # Beyond 7 of 40 would happen to a rate of 5 % once in a thousand times.
+    assert found <= 7
+    assert apart <= 7
 
 
 def test_a_tag_without_auc_is_left_out():
