@@ -3,13 +3,19 @@
 import collections
 import dataclasses
 import hashlib
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 from etils import epath
 
 from crnn_jax.analysis.comparison import Tag
-from crnn_jax.analysis.selection import RUN_COLUMNS, select_longest, select_runs
+from crnn_jax.analysis.selection import (
+    RUN_COLUMNS,
+    select_largest_part,
+    select_learning_rates,
+    select_longest,
+)
 from crnn_jax.errors import UserError
 from crnn_jax.study import runs
 from crnn_jax.study.runs import Predictions
@@ -38,7 +44,10 @@ class Study:
     Attributes
     ----------
     networks
-        Runs of each network, a seed each, with its best learning rate, by size.
+        Runs of each network, a seed each, with its best learning rate on the largest part of the
+        training split, by size.
+    parts
+        The same on every part of the training split.
     tags
         The tags of the test split.
     notes
@@ -46,6 +55,7 @@ class Study:
     """
 
     networks: dict[Network, list[StudyRun]]
+    parts: dict[Network, list[StudyRun]]
     tags: tuple[Tag, ...]
     notes: tuple[str, ...]
 
@@ -53,13 +63,13 @@ class Study:
         """Return the predictions of all networks that have any."""
         found = {
             network: [run.predictions for run in its_runs if run.predictions is not None]
-            for network, its_runs in self.networks.items()
+            for network, its_runs in self.parts.items()
         }
         return {network: of_network for network, of_network in found.items() if of_network}
 
 
 def read_study(folder: epath.Path) -> Study:
-    """Read the runs that stand for each network of a study, on all of the training split.
+    """Read the runs that stand for each network of a study.
 
     Raises
     ------
@@ -84,21 +94,35 @@ def read_study(folder: epath.Path) -> Study:
     )
     table["place"] = range(len(read))
     table["max_train_seconds"] = table["max_train_seconds"].astype(float)
-    chosen = select_longest(select_runs(table))["place"]
+    chosen = select_longest(select_learning_rates(table))
+    largest = {read[place][0].name for place in select_largest_part(chosen)["place"]}
     all_runs = [
         StudyRun(path.name, result, runs.read_predictions(path))
-        for path, result in (read[place] for place in chosen)
+        for path, result in (read[place] for place in chosen["place"])
     ]
     all_runs.sort(key=lambda run: (run.result.target, run.result.rule, run.result.arch))
     all_runs, notes = _keep_one_split(all_runs)
-    networks = collections.defaultdict(list)
+    parts = collections.defaultdict(list)
     for run in all_runs:
-        networks[run.network].append(run)
+        parts[run.network].append(run)
+    networks = {
+        network: its_runs for network, its_runs in parts.items() if its_runs[0].name in largest
+    }
     # Of the first run: all have the same data set, or their predictions were left out.
     tags = tuple(
         Tag(tag.tag, tag.category, tag.n_test_positive) for tag in all_runs[0].result.per_tag
     )
-    return Study(dict(networks), tags, tuple(notes))
+    return Study(networks, dict(parts), tags, (*_note_unfinished(folder), *notes))
+
+
+def _note_unfinished(folder: epath.Path) -> Iterator[str]:
+    begun = {path.parent.name for path in folder.glob("*/config.json")}
+    finished = {path.parent.name for path in folder.glob("*/result.json")}
+    failed = {path.parent.name for path in folder.glob("*/failed.json")} - finished
+    if unfinished := sorted(begun - finished - failed):
+        yield f"{_list(unfinished)}: not finished yet, so not in anything"
+    if failed:
+        yield f"{_list(sorted(failed))}: failed, so not in anything; see failed.json"
 
 
 def _keep_one_split(all_runs: list[StudyRun]) -> tuple[list[StudyRun], list[str]]:

@@ -3,37 +3,20 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from etils import epath
-from jaxtyping import Float
 
 from crnn_jax.analysis.bootstrap import Resampled, resample
-from crnn_jax.analysis.comparison import Difference, Estimate, compare, estimate
+from crnn_jax.analysis.comparison import Difference, compare, estimate
+from crnn_jax.analysis.costs import COSTS, mean_cost
+from crnn_jax.analysis.curves import Crossing, FittedLaw, fit_laws, group_by_curve
 from crnn_jax.analysis.pareto import pareto_front
 from crnn_jax.analysis.predictions import Study, StudyRun, read_study
-from crnn_jax.analysis.scaling_laws import (
-    FEWEST_SIZES,
-    Fits,
-    Law,
-    find_crossing,
-    fit_with_intervals,
-    may_fit,
-)
+from crnn_jax.analysis.scaling_laws import FEWEST_SIZES
 from crnn_jax.config import RESAMPLES, Architecture, Rule
 from crnn_jax.study.schema import Network
-
-# Scores that laws are fitted to.
-FALLING_SCORES = ("1 - test_auc", "test_bce")
-# Points at which a law is given.
-CURVE_POINTS = 25
-# What a network costs, and how it is called.
-COSTS: dict[str, str] = {
-    "params": "parameters",
-    "train_flops": "floating-point operations of training",
-    "train_s": "training time in s",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,51 +56,13 @@ class NetworkScore:
 
 
 @dataclasses.dataclass(frozen=True)
-class FittedLaw:
-    """Scaling law of an architecture and a rule.
-
-    Attributes
-    ----------
-    arch, rule, score, cost
-        Whose law it is, and of which score against which of `COSTS`.
-    n_sizes
-        Number of networks that it was fitted to.
-    law
-        Its parameters.
-    costs, scores
-        The law itself, from the cheapest network to the most expensive.
-    """
-
-    arch: Architecture
-    rule: Rule
-    score: str
-    cost: str
-    n_sizes: int
-    law: Law
-    costs: tuple[float, ...]
-    scores: tuple[Estimate, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Crossing:
-    """From which cost on the first architecture's law is the better one."""
-
-    first: Architecture
-    second: Architecture
-    rule: Rule
-    score: str
-    cost: str
-    at: Estimate
-
-
-@dataclasses.dataclass(frozen=True)
 class Front:
     """Networks that no other beats at no more cost.
 
     Attributes
     ----------
     cost
-        One of `COSTS`.
+        One of `crnn_jax.analysis.costs.COSTS`.
     networks
         From the cheapest to the most expensive.
     support
@@ -181,7 +126,7 @@ def analyse(folder: epath.PathLike, n_resamples: int = RESAMPLES, seed: int = 0)
     scores = resample(predictions, n_resamples, seed) if predictions else {}
     first = next(iter(study.networks.values()))[0].result
     groups = next((of[0].groups for of in predictions.values()), None)
-    laws, crossings = _fit_laws(study, scores)
+    laws, crossings = fit_laws(study, scores)
     return Analysis(
         folder=str(folder),
         dataset=first.dataset,
@@ -200,20 +145,8 @@ def analyse(folder: epath.PathLike, n_resamples: int = RESAMPLES, seed: int = 0)
     )
 
 
-def train_flops(run: StudyRun) -> float:
-    """Return the floating-point operations of a run's training steps."""
-    result = run.result
-    return result.flops_per_sample * result.samples_per_s * result.train_s
-
-
-def _mean(its_runs: list[StudyRun], value: Callable[[StudyRun], float]) -> float:
-    return math.fsum(map(value, its_runs)) / len(its_runs)
-
-
-def _cost(cost: str, its_runs: list[StudyRun]) -> float:
-    if cost == "train_flops":
-        return _mean(its_runs, train_flops)
-    return _mean(its_runs, lambda run: getattr(run.result, cost))
+def _mean_auc(its_runs: list[StudyRun]) -> float:
+    return math.fsum(run.result.test_auc for run in its_runs) / len(its_runs)
 
 
 def _score(its_runs: list[StudyRun], resampled: Resampled | None) -> NetworkScore:
@@ -221,7 +154,7 @@ def _score(its_runs: list[StudyRun], resampled: Resampled | None) -> NetworkScor
     intervals: tuple[tuple[float, float] | None, tuple[float, float] | None] = (None, None)
     bce: float | None
     if resampled is None:
-        auc = _mean(its_runs, lambda run: run.result.test_auc)
+        auc = _mean_auc(its_runs)
         # Results of an older version have none.
         losses = [run.result.test_bce for run in its_runs if run.result.test_bce is not None]
         bce = math.fsum(losses) / len(losses) if losses else None
@@ -246,8 +179,8 @@ def _score(its_runs: list[StudyRun], resampled: Resampled | None) -> NetworkScor
         bce_interval=intervals[1],
         auc_unheard=math.fsum(unheard) / len(unheard) if unheard else None,
         params=first.params,
-        train_flops=_cost("train_flops", its_runs),
-        train_s=_cost("train_s", its_runs),
+        train_flops=mean_cost([run.result for run in its_runs], "train_flops"),
+        train_s=mean_cost([run.result for run in its_runs], "train_s"),
         n_best_at_end=sum(run.result.best_epoch > 0.9 * run.result.epochs for run in its_runs),
     )
 
@@ -262,66 +195,17 @@ def _compare_all(study: Study, scores: Mapping[Network, Resampled]) -> Iterator[
             yield compare(first, second, (scores[first], scores[second]), study.tags)
 
 
-def _by_curve(study: Study) -> dict[tuple[Architecture, Rule], list[Network]]:
-    curves: dict[tuple[Architecture, Rule], list[Network]] = {}
-    for network in study.networks:
-        curves.setdefault((network.arch, network.rule), []).append(network)
-    return curves
-
-
-def _falling(scores: Resampled, score: str) -> Float[np.ndarray, "1+resamples"]:
-    """Return a score that falls with size: of the split, then of the resamples."""
-    if score == "test_bce":
-        return np.concatenate([[scores.bce], scores.resampled_bce])
-    return 1 - np.concatenate([[scores.macro_auc], scores.resampled_macro_auc])
-
-
-def _fit_laws(
-    study: Study, scores: Mapping[Network, Resampled]
-) -> tuple[tuple[FittedLaw, ...], tuple[Crossing, ...]]:
-    laws, crossings = [], []
-    for score, cost in itertools.product(FALLING_SCORES, COSTS):
-        fitted: dict[tuple[Architecture, Rule], tuple[Fits, list[float]]] = {}
-        for curve, networks in _by_curve(study).items():
-            scored = [network for network in networks if network in scores]
-            sizes = [_cost(cost, study.networks[network]) for network in scored]
-            if not may_fit(sizes):
-                continue
-            series = np.stack([_falling(scores[network], score) for network in scored], axis=1)
-            degrees = sum(len(study.networks[network]) - 1 for network in scored) or math.inf
-            law, fits = fit_with_intervals(
-                np.array(sizes), series[0], series[1:], degrees_of_freedom=degrees
-            )
-            costs = np.geomspace(min(sizes), max(sizes), CURVE_POINTS)
-            along = tuple(
-                estimate(column[0], column[1:], degrees_of_freedom=degrees)
-                for column in fits(costs).T
-            )
-            laws.append(
-                FittedLaw(*curve, score, cost, len(sizes), law, tuple(costs.tolist()), along)
-            )
-            fitted[curve] = fits, sizes
-        for one, other in itertools.permutations(fitted, 2):
-            if one[1] != other[1]:
-                continue
-            (first, its_sizes), (second, other_sizes) = fitted[one], fitted[other]
-            low, high = max(min(its_sizes), min(other_sizes)), min(max(its_sizes), max(other_sizes))
-            if low < high and (at := find_crossing(first, second, low, high)) is not None:
-                crossings.append(Crossing(one[0], other[0], one[1], score, cost, at))
-    return tuple(laws), tuple(crossings)
-
-
 def _find_fronts(study: Study, scores: Mapping[Network, Resampled]) -> Iterator[Front]:
     networks = list(study.networks)
     with_all = all(network in scores for network in networks)
     for cost in COSTS:
-        costs = np.array([_cost(cost, study.networks[network]) for network in networks])
-        auc = np.array(
+        costs = np.array(
             [
-                _mean(study.networks[network], lambda run: run.result.test_auc)
+                mean_cost([run.result for run in study.networks[network]], cost)
                 for network in networks
             ]
         )
+        auc = np.array([_mean_auc(study.networks[network]) for network in networks])
         on_front = np.flatnonzero(pareto_front(costs, auc))
         on_front = on_front[np.argsort(costs[on_front], kind="stable")]
         support = None
@@ -347,11 +231,22 @@ def _note_what_is_missing(study: Study) -> Iterator[str]:
         )
     if fewer := [network for network, seeds in n_seeds.items() if 1 < seeds < most]:
         yield f"{_name_all(fewer)}: fewer seeds than the others, so wider intervals"
-    for (arch, rule), networks in _by_curve(study).items():
+    curves = group_by_curve(study.networks)
+    for (arch, rule), networks in curves.items():
         if len(networks) < FEWEST_SIZES:
             yield (
                 f"{arch}, {rule}: {len(networks)} sizes; a scaling law needs {FEWEST_SIZES} or more"
             )
+        there = {network.target for of_curve in _with_rule(curves, rule) for network in of_curve}
+        if lacking := sorted(there - {network.target for network in networks}):
+            sizes = ", ".join(f"{target:,}" for target in lacking)
+            yield f"{arch}, {rule}: no finished run at {sizes}, where others have some"
+
+
+def _with_rule(
+    curves: Mapping[tuple[Architecture, Rule], list[Network]], rule: Rule
+) -> list[list[Network]]:
+    return [networks for (_, of_curve), networks in curves.items() if of_curve == rule]
 
 
 def _name_all(networks: list[Network]) -> str:

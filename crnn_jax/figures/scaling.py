@@ -5,7 +5,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from crnn_jax.analysis.study import FALLING_SCORES, Analysis
+from crnn_jax.analysis.curves import FALLING_SCORES
+from crnn_jax.analysis.study import Analysis
 from crnn_jax.config import Rule
 from crnn_jax.figures.canvas import PAGE_WIDTH, new_figure, style
 from crnn_jax.figures.legends import add_curves_legend, seeds_note

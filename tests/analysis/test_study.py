@@ -226,3 +226,32 @@ def test_a_damaged_result_is_as_if_it_were_not_there(copied):
     with pytest.warns(UserWarning, match="damaged"):
         analysis = analyse(copied, 100)
     assert "crnn 25,000 uniform: fewer seeds than the others, so wider intervals" in analysis.notes
+
+
+def test_a_law_against_data(tmp_path):
+    for part, fraction in enumerate((0.125, 0.25, 0.5, 1.0)):
+        for seed in (0, 1, 2):
+            cell = Cell("crnn", 25_000, "uniform", seed, train_fraction=fraction)
+            write_run(tmp_path, cell, 0.5 + 0.4 * part, make_split(), n_train=int(1000 * fraction))
+    analysis = analyse(tmp_path, 100)
+    # What is compared is trained on all of the data.
+    assert [(row.target, row.n_seeds) for row in analysis.networks] == [(25_000, 3)]
+    assert {(law.cost, law.target, law.n_points) for law in analysis.laws} == {
+        ("n_train", 25_000, 4)
+    }
+    assert (analysis.laws[0].costs[0], analysis.laws[0].costs[-1]) == pytest.approx((125, 1000))
+    assert analysis.laws[0].scores[0].value > analysis.laws[0].scores[-1].value
+
+
+def test_half_of_a_study(copied):
+    for name, content in (("crnn-800000-uniform-seed0", "config.json"), ("lost", "failed.json")):
+        (copied / name).mkdir()
+        (copied / name / content).write_text("{}")
+    for seed in range(3):
+        shutil.rmtree(copied / f"crnn-200000-uniform-seed{seed}")
+    assert analyse(copied, 100).notes == (
+        "crnn-800000-uniform-seed0: not finished yet, so not in anything",
+        "lost: failed, so not in anything; see failed.json",
+        "crnn, uniform: 3 sizes; a scaling law needs 4 or more",
+        "crnn, uniform: no finished run at 200,000, where others have some",
+    )

@@ -14,7 +14,8 @@ from crnn_jax.user_text import printable
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from crnn_jax.analysis.study import Analysis, Crossing
+    from crnn_jax.analysis.curves import Crossing
+    from crnn_jax.analysis.study import Analysis
 
 # Fewer leave nothing of a 95 % interval's ends.
 FEWEST_RESAMPLES = 100
@@ -204,30 +205,31 @@ def _categories(analysis: "Analysis") -> "Table":
 
 
 def _laws(analysis: "Analysis") -> "Table":
-    from crnn_jax.analysis.study import COSTS
+    from crnn_jax.analysis.costs import NAMES
     from crnn_jax.analysis.words import describe_interval
 
     table = _table(
         "Scaling laws: score = floor + scale · cost^−exponent",
         "score, cost, architecture, rule",
-        "sizes, exponent, floor",
+        "size, points, exponent, floor",
     )
     for row in analysis.laws:
         law = row.law
         found = [describe_interval(law.exponent, 2), describe_interval(law.floor)]
         table.add_row(
             row.score,
-            COSTS[row.cost],
+            NAMES[row.cost],
             row.arch,
             row.rule,
-            str(row.n_sizes),
+            "all" if row.target is None else f"{row.target:,}",
+            str(row.n_points),
             *(found if law.identified else ("not identified", "–")),
         )
     return table
 
 
 def _fronts(analysis: "Analysis") -> "Table":
-    from crnn_jax.analysis.study import COSTS
+    from crnn_jax.analysis.costs import NAMES
 
     table = _table(
         "Pareto fronts of AUC: no network is better at the same cost or less",
@@ -243,15 +245,15 @@ def _fronts(analysis: "Analysis") -> "Table":
             + ("" if part is None else f" ({part:.0%})")
             for network, part in zip(front.networks, support, strict=True)
         )
-        table.add_row(COSTS[front.cost], ", ".join(shown))
+        table.add_row(NAMES[front.cost], ", ".join(shown))
     return table
 
 
 def _describe_crossing(crossing: "Crossing") -> str:
-    from crnn_jax.analysis.study import COSTS
+    from crnn_jax.analysis.costs import NAMES
 
     at = crossing.at
     return (
-        f"{crossing.score} against {COSTS[crossing.cost]}: {crossing.first} ({crossing.rule}) is "
+        f"{crossing.score} against {NAMES[crossing.cost]}: {crossing.first} ({crossing.rule}) is "
         f"better than {crossing.second} from {at.value:,.3g} on ({at.low:,.3g} to {at.high:,.3g})"
     )
