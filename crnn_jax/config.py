@@ -43,6 +43,8 @@ LARGEST_BUDGET_TOLERANCE = 0.02
 # A layer of one channel is a bottleneck, not a smaller copy of the network.
 SMALLEST_WIDTH = 2
 
+# With fewer positive examples in a split, a tag's scores say little.
+FEWEST_POSITIVES = 5
 # Resamples of an interval: the ends of a 95 % interval are then known to about 0.06 of a standard
 # deviation.
 RESAMPLES = 2000

@@ -8,59 +8,123 @@ Both are resampled (bootstrap; Efron 1979):
   paired.
 * Seeds, each network's own: one fewer than there are, with replacement, which gives the mean's
   variance without bias (Rao & Wu, *Resampling inference with complex survey data*, 1988); as many
-  as there are would give two thirds of it with three seeds.
+  as there are would give two thirds of it with three seeds. That a variance of few seeds is itself
+  uncertain is for the intervals to account for (`crnn_jax.analysis.comparison.estimate`).
 
 Resampling both counts what is peculiar to a seed on a clip more than once, so that intervals are
-somewhat too wide, never too narrow (Owen, *The pigeonhole bootstrap*, 2007).
+rather too wide than too narrow (Owen, *The pigeonhole bootstrap*, 2007).
 """
 
 import dataclasses
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
 import scipy.stats
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 from crnn_jax.study.runs import Predictions
 
 Key = TypeVar("Key", bound=Hashable)
+# Sums the rows of clips, each as often as it is in each resample.
+Total = Callable[[Float[np.ndarray, "clips columns"]], Float[np.ndarray, "resamples columns"]]
 
-# Numbers that one step of the computation keeps in memory.
+# Largest number of counts that are turned into floats at a time: 128 MB.
 LARGEST_CHUNK = 2**25
 
 
 @dataclasses.dataclass(frozen=True)
 class Resampled:
-    """A network's scores, averaged over seeds: of the test split, and of each resample.
+    """A network's scores: of each seed on the test split, and of each resample.
 
     A tag without both classes has the AUC NaN.
     """
 
-    auc: Float[np.ndarray, "tags"]
-    bce: float
+    auc_of_seeds: Float[np.ndarray, "seeds tags"]
+    bce_of_seeds: Float[np.ndarray, "seeds"]
     resampled_auc: Float[np.ndarray, "resamples tags"]
     resampled_bce: Float[np.ndarray, "resamples"]
 
     @property
+    def n_seeds(self) -> int:
+        """Number of seeds."""
+        return len(self.bce_of_seeds)
+
+    @property
+    def auc(self) -> Float[np.ndarray, "tags"]:
+        """Each tag's mean over seeds."""
+        return self.auc_of_seeds.mean(axis=0)
+
+    @property
+    def bce(self) -> float:
+        """Mean over seeds."""
+        return float(self.bce_of_seeds.mean())
+
+    @property
     def macro_auc(self) -> float:
-        """Mean over the tags."""
-        return float(np.nanmean(self.auc))
+        """Mean over tags and seeds."""
+        return float(mean_of_known(self.auc))
+
+    @property
+    def macro_auc_of_seeds(self) -> Float[np.ndarray, "seeds"]:
+        """Mean over tags, of each seed."""
+        return mean_of_known(self.auc_of_seeds)
 
     @property
     def resampled_macro_auc(self) -> Float[np.ndarray, "resamples"]:
         """Mean over the tags that have both classes in a resample."""
-        return np.nanmean(self.resampled_auc, axis=1)
+        return mean_of_known(self.resampled_auc)
+
+
+def mean_of_known(values: Float[np.ndarray, "*rows columns"]) -> Float[np.ndarray, "*rows"]:
+    """Return the mean over the columns that are not NaN; NaN where all are."""
+    known = ~np.isnan(values)
+    counts = known.sum(axis=-1)
+    sums = np.sum(values, axis=-1, where=known)
+    return np.divide(sums, counts, out=np.full(np.shape(sums), np.nan), where=counts > 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """Resamples of the test split, of as many groups as it has.
+
+    Attributes
+    ----------
+    counts
+        How often each group is in each resample.
+    group_of_clip
+        Number of each clip's group.
+    """
+
+    counts: UInt8[np.ndarray, "resamples groups"]
+    group_of_clip: Int[np.ndarray, "clips"]
+
+    def total(
+        self, values: Float[np.ndarray, "clips columns"]
+    ) -> Float32[np.ndarray, "resamples columns"]:
+        """Sum the rows of clips in each resample."""
+        order = np.argsort(self.group_of_clip, kind="stable")
+        starts = np.searchsorted(self.group_of_clip[order], np.arange(self.counts.shape[1]))
+        of_groups = np.add.reduceat(values[order], starts, axis=0).astype(np.float32)
+        rows = max(1, LARGEST_CHUNK // self.counts.shape[1])
+        return np.concatenate(
+            [
+                self.counts[start : start + rows].astype(np.float32) @ of_groups
+                for start in range(0, len(self.counts), rows)
+            ]
+        )
 
 
 def draw_groups(
     groups: Int[np.ndarray, "clips"], n_resamples: int, rng: np.random.Generator
-) -> Float32[np.ndarray, "resamples clips"]:
-    """Return how often each clip is in each resample of as many groups as there are."""
+) -> Draws:
+    """Draw groups of clips with replacement."""
     names, group_of_clip = np.unique(groups, return_inverse=True)
-    n_groups = len(names)
-    counts = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_resamples)
-    return counts.astype(np.float32)[:, group_of_clip]
+    equal = np.full(len(names), 1 / len(names))
+    counts = np.empty((n_resamples, len(names)), np.uint8)
+    for row in counts:
+        row[:] = rng.multinomial(len(names), equal)
+    return Draws(counts, group_of_clip)
 
 
 def draw_seeds(
@@ -91,37 +155,33 @@ def placements(
     return ordered
 
 
-def weighted_auc(
-    targets: Bool[np.ndarray, "clips tags"],
-    logits: Float[np.ndarray, "clips tags"],
-    weights: Float32[np.ndarray, "resamples clips"],
-) -> Float[np.ndarray, "resamples tags"]:
-    """Return each tag's ROC-AUC with each row of weights, to first order in the weights.
+def resample_auc(
+    targets: Bool[np.ndarray, "clips tags"], logits: Float[np.ndarray, "clips tags"], total: Total
+) -> tuple[Float[np.ndarray, "tags"], Float[np.ndarray, "resamples tags"]]:
+    """Return each tag's ROC-AUC, and that of each resample to first order.
 
-    It is the weighted mean of the positive clips' `placements`, plus that of the negative clips',
-    minus the AUC (Hájek's projection, by which DeLong, DeLong & Clarke-Pearson, 1988, find the
-    variance of an AUC). With equal weights that is exact; it takes one matrix product for all tags
-    and resamples, where sorting each resample would take hours on a large test split. NaN where a
-    class has no weight.
+    The latter is the mean over the positive clips' `placements`, plus that over the negative
+    clips', minus the AUC (Hájek's projection, by which DeLong, DeLong & Clarke-Pearson, 1988, find
+    the variance of an AUC). It takes two matrix products for all tags and resamples, where sorting
+    each resample would take hours on a large test split. NaN where a class has no clip.
+
+    Parameters
+    ----------
+    targets, logits
+        What should be, and what a network says.
+    total
+        Sums the rows of clips in each resample, see `Draws.total`.
     """
     of_clips = np.stack(
         [placements(*columns) for columns in zip(targets.T, logits.T, strict=True)], axis=1
     )
-    auc = np.array(
-        [
-            column[of_tag].mean() if of_tag.any() else np.nan
-            for column, of_tag in zip(of_clips.T, targets.T, strict=True)
-        ]
-    )
+    auc = mean_of_known(np.where(targets, of_clips, np.nan).T)
     resampled = -auc
     for of_class in (targets, ~targets):
-        values = np.where(of_class, of_clips, 0).astype(np.float32)
-        total = weights @ of_class.astype(np.float32)
-        mean = np.divide(
-            weights @ values, total, out=np.full(total.shape, np.nan, np.float32), where=total > 0
-        )
-        resampled = resampled + mean.astype(float)
-    return np.clip(resampled, 0, 1)
+        sums, counts = total(np.where(of_class, of_clips, 0)), total(of_class.astype(float))
+        mean = np.divide(sums, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
+        resampled = resampled + mean
+    return auc, np.clip(resampled, 0, 1)
 
 
 def cross_entropy(
@@ -133,7 +193,10 @@ def cross_entropy(
 
 
 def resample(
-    networks: Mapping[Key, Sequence[Predictions]], n_resamples: int, seed: int = 0
+    networks: Mapping[Key, Sequence[Predictions]],
+    groups: Int[np.ndarray, "clips"],
+    n_resamples: int,
+    seed: int = 0,
 ) -> dict[Key, Resampled]:
     """Score every network on the same resamples of the test split.
 
@@ -141,63 +204,37 @@ def resample(
     ----------
     networks
         The predictions of each network, a seed each, all for the same clips.
+    groups
+        Number of the recording or composition of each clip.
     n_resamples
         Number of resamples.
     seed
         Of the resampling; the same one gives the same numbers.
     """
-    (split, *_) = (predictions for of_network in networks.values() for predictions in of_network)
     rng = np.random.default_rng(seed)
-    chosen = {
-        key: draw_seeds(len(of_network), n_resamples, rng) for key, of_network in networks.items()
+    draws = draw_groups(groups, n_resamples, rng)
+    n_clips = draws.total(np.ones((len(groups), 1)))[:, 0]
+    return {
+        key: _score(of_network, draws, n_clips, draw_seeds(len(of_network), n_resamples, rng))
+        for key, of_network in networks.items()
     }
-    once = np.ones((1, len(split.groups)), np.float32)
-    scores: dict[Key, list[tuple[np.ndarray, np.ndarray]]] = {key: [] for key in networks}
-    chunk = max(1, LARGEST_CHUNK // len(split.groups))
-    # First the split itself, every seed once.
-    whole = {key: np.full((1, len(seeds)), 1 / len(seeds)) for key, seeds in networks.items()}
-    for of_seeds, weights in [
-        (whole, once),
-        *_draw_in_chunks(chosen, split.groups, n_resamples, chunk, rng),
-    ]:
-        for key, of_network in networks.items():
-            scores[key].append(_score(of_network, of_seeds[key], weights))
-    resampled = {}
-    for key, parts in scores.items():
-        (auc, bce), *others = parts
-        resampled[key] = Resampled(
-            auc[0],
-            float(bce[0]),
-            np.concatenate([auc for auc, _ in others]),
-            np.concatenate([bce for _, bce in others]),
-        )
-    return resampled
-
-
-def _draw_in_chunks(
-    chosen: Mapping[Key, np.ndarray],
-    groups: np.ndarray,
-    n_resamples: int,
-    chunk: int,
-    rng: np.random.Generator,
-) -> Iterator[tuple[dict[Key, np.ndarray], np.ndarray]]:
-    for start in range(0, n_resamples, chunk):
-        size = min(chunk, n_resamples - start)
-        of_seeds = {key: weights[start : start + size] for key, weights in chosen.items()}
-        yield of_seeds, draw_groups(groups, size, rng)
 
 
 def _score(
     of_network: Sequence[Predictions],
-    of_seeds: Float[np.ndarray, "resamples seeds"],
-    weights: Float32[np.ndarray, "resamples clips"],
-) -> tuple[Float[np.ndarray, "resamples tags"], Float[np.ndarray, "resamples"]]:
-    """Return the AUC of each tag and the cross-entropy, averaged over seeds, in each resample."""
-    auc = np.zeros((len(weights), of_network[0].targets.shape[1]))
-    bce = np.zeros(len(weights))
-    for predictions, of_seed in zip(of_network, of_seeds.T, strict=True):
-        losses = cross_entropy(predictions.logits, predictions.targets)
-        bce += of_seed * (weights @ losses) / weights.sum(axis=1, dtype=float)
+    draws: Draws,
+    n_clips: Float[np.ndarray, "resamples"],
+    weights: Float[np.ndarray, "resamples seeds"],
+) -> Resampled:
+    auc_of_seeds, bce_of_seeds = [], []
+    resampled_auc = np.zeros((len(weights), of_network[0].targets.shape[1]))
+    resampled_bce = np.zeros(len(weights))
+    for predictions, weight in zip(of_network, weights.T, strict=True):
         targets = predictions.targets.astype(bool)
-        auc += of_seed[:, None] * weighted_auc(targets, predictions.logits, weights)
-    return auc, bce
+        auc, each_auc = resample_auc(targets, predictions.logits, draws.total)
+        losses = cross_entropy(predictions.logits, predictions.targets)
+        auc_of_seeds.append(auc)
+        bce_of_seeds.append(losses.mean())
+        resampled_auc += weight[:, None] * each_auc
+        resampled_bce += weight * draws.total(losses[:, None])[:, 0] / n_clips
+    return Resampled(np.stack(auc_of_seeds), np.array(bce_of_seeds), resampled_auc, resampled_bce)

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Float
 
-from crnn_jax.analysis.bootstrap import Resampled
+from crnn_jax.analysis.bootstrap import Resampled, mean_of_known
 from crnn_jax.study.schema import Network
 
 # Of intervals, and of all decisions together on the tags of a comparison.
@@ -50,7 +50,7 @@ class TagDifference:
         First network's AUC minus the second's.
     p, p_holm
         Two-sided p-value of the tag alone, and corrected for all tags of the comparison (Holm
-        1979).
+        1979); the latter is None for rare tags, which are not decided.
     verdict
         Of the first network, by `p_holm`.
     """
@@ -60,7 +60,7 @@ class TagDifference:
     n_positive: int
     auc: Estimate
     p: float
-    p_holm: float
+    p_holm: float | None
     verdict: Verdict
 
 
@@ -96,11 +96,21 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True)
 class Tag:
-    """A tag of the test split."""
+    """A tag of the test split.
+
+    Attributes
+    ----------
+    name, category, n_positive
+        The tag, and its positive clips.
+    is_rare
+        Whether its positive or its negative clips are of fewer than
+        `crnn_jax.config.FEWEST_POSITIVES` groups: then resampling them says nothing about others.
+    """
 
     name: str
     category: str
     n_positive: int
+    is_rare: bool = False
 
 
 def estimate(
@@ -108,7 +118,7 @@ def estimate(
     resampled: Float[np.ndarray, "resamples"],
     *,
     confidence: float = CONFIDENCE,
-    degrees_of_freedom: float = math.inf,
+    degrees: float = math.inf,
 ) -> Estimate:
     """Return a number with the interval that holds the middle of its resamples.
 
@@ -118,26 +128,55 @@ def estimate(
         The number, and that of each resample; NaN is left out.
     confidence
         Part of the resamples that the interval holds.
-    degrees_of_freedom
-        Of the variance that was resampled. With few of them the ends are as far out as Student's t
-        is beyond the normal distribution.
+    degrees
+        Degrees of freedom of the resamples' variance. With few of them the interval is wider, by as
+        much as Student's t is wider than the normal distribution.
     """
     known = resampled[~np.isnan(resampled)]
-    end = scipy.stats.t.ppf((1 + confidence) / 2, degrees_of_freedom)
-    low, high = np.quantile(known, scipy.stats.norm.cdf([-end, end]))
+    tail = (1 - confidence) / 2
+    stretch = scipy.stats.t.isf(tail, degrees) / scipy.stats.norm.isf(tail)
+    low, high = value + stretch * (np.quantile(known, [tail, 1 - tail]) - value)
     return Estimate(float(value), float(low), float(high))
 
 
-def two_sided_p(value: float, resampled: Float[np.ndarray, "resamples"]) -> float:
+def degrees_of_freedom(
+    resampled: Float[np.ndarray, "resamples"], *of_seeds: Float[np.ndarray, "seeds"]
+) -> float:
+    """Return the degrees of freedom of a variance that is in part that of a few seeds' means.
+
+    After Satterthwaite (1946): the variance over clips is known well, that over n seeds has n − 1
+    degrees of freedom. Infinite if no network has several seeds.
+
+    Parameters
+    ----------
+    resampled
+        The number in each resample, in which both variances are.
+    of_seeds
+        For each network that it depends on, the number of each seed.
+    """
+    of_means = [
+        (np.var(seeds, ddof=1) / len(seeds), len(seeds)) for seeds in of_seeds if len(seeds) > 1
+    ]
+    squares = sum(variance**2 / (n_seeds - 1) for variance, n_seeds in of_means)
+    if squares == 0:
+        return math.inf
+    # The two are estimated differently, and the whole is not less than its parts.
+    total = max(float(np.nanvar(resampled)), sum(variance for variance, _ in of_means))
+    return float(total**2 / squares)
+
+
+def two_sided_p(
+    value: float, resampled: Float[np.ndarray, "resamples"], degrees: float = math.inf
+) -> float:
     """Return the p-value of a difference of 0, from the resamples' standard deviation.
 
     The share of resamples beyond 0 would need tens of thousands of them to be told from 0 after
-    Holm's correction.
+    Holm's correction. Without any deviation nothing was resampled, and nothing is known.
     """
+    if not np.nanmax(resampled) > np.nanmin(resampled):
+        return 1.0
     deviation = float(np.nanstd(resampled))
-    if deviation == 0:
-        return 1.0 if value == 0 else 0.0
-    return float(2 * scipy.stats.norm.sf(abs(value) / deviation))
+    return float(2 * scipy.stats.t.sf(abs(value) / deviation, degrees))
 
 
 def correct_by_holm(p: Sequence[float]) -> list[float]:
@@ -171,41 +210,52 @@ def compare(
     tags
         The tags of the split, in the order of the scores.
     """
-    one, other = scores
-    macro = one.macro_auc - other.macro_auc
-    resampled_macro = one.resampled_macro_auc - other.resampled_macro_auc
-    each, resampled = one.auc - other.auc, one.resampled_auc - other.resampled_auc
-    scored = [number for number in range(len(tags)) if not np.isnan(each[number])]
-    p = [two_sided_p(each[number], resampled[:, number]) for number in scored]
-    of_tags = tuple(
-        TagDifference(
-            tag=tags[number].name,
-            category=tags[number].category,
-            n_positive=tags[number].n_positive,
-            auc=estimate(each[number], resampled[:, number]),
-            p=of_tag,
-            p_holm=corrected,
-            verdict=_decide(each[number], corrected),
+    scored = np.flatnonzero(~np.isnan(scores[0].auc - scores[1].auc)).tolist()
+
+    def mean_over(columns: Sequence[int]) -> tuple[Estimate, float]:
+        """Return the difference of the mean AUC of some tags, and its p-value."""
+        one, other = (each.auc_of_seeds[:, columns].mean(axis=1) for each in scores)
+        value = float(one.mean() - other.mean())
+        resampled = mean_of_known(scores[0].resampled_auc[:, columns]) - mean_of_known(
+            scores[1].resampled_auc[:, columns]
         )
-        for number, of_tag, corrected in zip(scored, p, correct_by_holm(p), strict=True)
+        degrees = degrees_of_freedom(resampled, one, other)
+        return (
+            estimate(value, resampled, degrees=degrees),
+            two_sided_p(value, resampled, degrees),
+        )
+
+    each = {column: mean_over([column]) for column in scored}
+    decided = [column for column in scored if not tags[column].is_rare]
+    corrected = dict(
+        zip(decided, correct_by_holm([each[column][1] for column in decided]), strict=True)
     )
     columns = collections.defaultdict(list)
-    for number in scored:
-        columns[tags[number].category].append(number)
+    for column in scored:
+        columns[tags[column].category].append(column)
+    auc, p = mean_over(scored)
     return Difference(
         first,
         second,
-        estimate(macro, resampled_macro),
-        two_sided_p(macro, resampled_macro),
-        {
-            category: estimate(each[numbers].mean(), np.nanmean(resampled[:, numbers], axis=1))
-            for category, numbers in columns.items()
-        },
-        of_tags,
+        auc,
+        p,
+        {category: mean_over(numbers)[0] for category, numbers in columns.items()},
+        tuple(
+            TagDifference(
+                tag=tags[column].name,
+                category=tags[column].category,
+                n_positive=tags[column].n_positive,
+                auc=difference,
+                p=of_tag,
+                p_holm=corrected.get(column),
+                verdict=_decide(difference.value, corrected.get(column)),
+            )
+            for column, (difference, of_tag) in each.items()
+        ),
     )
 
 
-def _decide(difference: float, p: float) -> Verdict:
-    if p >= 1 - CONFIDENCE:
+def _decide(difference: float, p: float | None) -> Verdict:
+    if p is None or not p < 1 - CONFIDENCE:
         return "undecided"
     return "higher" if difference > 0 else "lower"

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -64,6 +65,13 @@ class Crossing:
     at: Estimate
 
 
+class Scores(NamedTuple):
+    """A network's score: of each seed, and of each resample."""
+
+    of_seeds: Float[np.ndarray, "seeds"]
+    resampled: Float[np.ndarray, "resamples"]
+
+
 def group_by_curve(networks: Iterable[Network]) -> dict[tuple[Architecture, Rule], list[Network]]:
     """Return the networks of each architecture and rule."""
     curves: dict[tuple[Architecture, Rule], list[Network]] = {}
@@ -86,7 +94,8 @@ def fit_laws(
                 law, fits = found
                 laws.append(law)
                 fitted[curve] = law, fits
-        crossings += _find_crossings(fitted)
+        degrees = count_degrees(scores[each] for curve in fitted for each in over_sizes[curve])
+        crossings += _find_crossings(fitted, degrees)
     over_data: dict[Network, list[Network]] = {}
     for network in study.parts:
         if network in scores:
@@ -97,11 +106,28 @@ def fit_laws(
     return tuple(laws), tuple(crossings)
 
 
-def _falling(scores: Resampled, score: str) -> Float[np.ndarray, "series"]:
-    """Return a score that falls with size: of the split, then of the resamples."""
+def _falling(scores: Resampled, score: str) -> Scores:
+    """Return a score that falls with size: of each seed, and of each resample."""
     if score == "test_bce":
-        return np.concatenate([[scores.bce], scores.resampled_bce])
-    return 1 - np.concatenate([[scores.macro_auc], scores.resampled_macro_auc])
+        return Scores(scores.bce_of_seeds, scores.resampled_bce)
+    return Scores(1 - scores.macro_auc_of_seeds, 1 - scores.resampled_macro_auc)
+
+
+def _series(curve: Sequence[Scores]) -> Float[np.ndarray, "series networks"]:
+    """Return the scores of a curve's networks: means over seeds first, then the resamples.
+
+    A network with one seed has the variance between seeds of the others: its own is unknown, and
+    would count as none.
+    """
+    several = [network.of_seeds for network in curve if len(network.of_seeds) > 1]
+    degrees = sum(len(seeds) - 1 for seeds in several)
+    pooled = sum(np.var(seeds) * len(seeds) for seeds in several) / degrees if degrees else 0.0
+    rng = np.random.default_rng(0)
+    columns = []
+    for of_seeds, resampled in curve:
+        between = rng.normal(0, np.sqrt(pooled), len(resampled)) if len(of_seeds) == 1 else 0.0
+        columns.append(np.concatenate([[of_seeds.mean()], resampled + between]))
+    return np.stack(columns, axis=1)
 
 
 def _fit(
@@ -112,19 +138,14 @@ def _fit(
     cost: str,
 ) -> tuple[FittedLaw, Fits] | None:
     """Fit a law to networks of one architecture and rule; None if they are too few."""
-    results = [[run.result for run in study.parts[network]] for network in networks]
-    sizes = [mean_cost(of_network, cost) for of_network in results]
+    sizes = [mean_cost([run.result for run in study.parts[network]], cost) for network in networks]
     if not may_fit(sizes):
         return None
-    series = np.stack([_falling(scores[network], score) for network in networks], axis=1)
-    degrees = sum(len(of_network) - 1 for of_network in results) or math.inf
-    law, fits = fit_with_intervals(
-        np.array(sizes), series[0], series[1:], degrees_of_freedom=degrees
-    )
+    series = _series([_falling(scores[network], score) for network in networks])
+    degrees = count_degrees(scores[network] for network in networks)
+    law, fits = fit_with_intervals(np.array(sizes), series[0], series[1:], degrees=degrees)
     costs = np.geomspace(min(sizes), max(sizes), CURVE_POINTS)
-    along = tuple(
-        estimate(column[0], column[1:], degrees_of_freedom=degrees) for column in fits(costs).T
-    )
+    along = tuple(estimate(column[0], column[1:], degrees=degrees) for column in fits(costs).T)
     fitted = FittedLaw(
         networks[0].arch,
         networks[0].rule,
@@ -139,12 +160,17 @@ def _fit(
     return fitted, fits
 
 
+def count_degrees(scores: Iterable[Resampled]) -> float:
+    """Return the degrees of freedom of the variance between the seeds of several networks."""
+    return sum(each.n_seeds - 1 for each in scores) or math.inf
+
+
 def _find_crossings(
-    fitted: Mapping[tuple[Architecture, Rule], tuple[FittedLaw, Fits]],
+    fitted: Mapping[tuple[Architecture, Rule], tuple[FittedLaw, Fits]], degrees: float
 ) -> Iterator[Crossing]:
     for (law, fits), (other, other_fits) in itertools.permutations(fitted.values(), 2):
         low, high = max(law.costs[0], other.costs[0]), min(law.costs[-1], other.costs[-1])
         if law.rule == other.rule and low < high:
-            at = find_crossing(fits, other_fits, low, high)
+            at = find_crossing(fits, other_fits, low, high, degrees=degrees)
             if at is not None:
                 yield Crossing(law.arch, other.arch, law.rule, law.score, law.cost, at)

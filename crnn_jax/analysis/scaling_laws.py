@@ -23,15 +23,18 @@ EXPONENTS = np.geomspace(0.02, 3.0, 40)
 ZOOMS = 5
 # With three parameters to be found, four sizes are the fewest that can contradict the law.
 FEWEST_SIZES = 4
+# Largest over smallest size, at least: over less, a law cannot be told from a straight line.
+SMALLEST_SPAN = 4.0
 # Residuals beyond this many standard errors count linearly: 95 % efficient if all are normal (Huber
 # 1964).
 HUBER = 1.345
-# Reweightings; the solution changes by less than a thousandth of a standard error in the last one.
+# Reweightings; with an outlier of ten standard errors the last one changes the law by less than a
+# hundredth of one.
 ITERATIONS = 8
+# Standard error of scores without any noise, in which everything would be an outlier.
+SMALLEST_ERROR = 1e-6
 # Sizes at which two laws are compared, from the smallest to the largest.
 CROSSING_STEPS = 200
-# Part of the resamples that must agree.
-AGREEMENT = 0.95
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +148,7 @@ def fit_with_intervals(
     resampled: Float[np.ndarray, "resamples sizes"],
     *,
     confidence: float = CONFIDENCE,
-    degrees_of_freedom: float = math.inf,
+    degrees: float = math.inf,
 ) -> tuple[Law, Fits]:
     """Fit a law to scores and to each of their resamples.
 
@@ -153,7 +156,7 @@ def fit_with_intervals(
     ----------
     sizes, scores, resampled
         What the law is fitted to.
-    confidence, degrees_of_freedom
+    confidence, degrees
         Of the intervals, see `crnn_jax.analysis.comparison.estimate`.
 
     Returns
@@ -161,7 +164,9 @@ def fit_with_intervals(
     tuple of Law and Fits
         The law with its intervals; and all fits, that to the scores first.
     """
-    standard_error = max(float(np.sqrt(np.mean(np.var(resampled, axis=0)))), 1e-9)
+    # What all sizes share (the test clips) moves the whole law, and is not in its residuals.
+    own = resampled - resampled.mean(axis=1, keepdims=True)
+    standard_error = max(float(np.sqrt(np.mean(np.var(own, axis=0)))), SMALLEST_ERROR)
     fits = fit(sizes, np.concatenate([scores[None], resampled]), standard_error)
 
     def with_interval(values: Float[np.ndarray, "series"]) -> Estimate:
@@ -169,7 +174,7 @@ def fit_with_intervals(
             values[0],
             values[1:],
             confidence=confidence,
-            degrees_of_freedom=degrees_of_freedom,
+            degrees=degrees,
         )
 
     exponent = with_interval(fits.exponent)
@@ -182,7 +187,9 @@ def fit_with_intervals(
     return law, fits
 
 
-def find_crossing(first: Fits, second: Fits, low: float, high: float) -> Estimate | None:
+def find_crossing(
+    first: Fits, second: Fits, low: float, high: float, *, degrees: float = math.inf
+) -> Estimate | None:
     """Return the size between `low` and `high` at which the first law falls below the second.
 
     None unless there is exactly one such size in the scores' own fit and in 95 % of the resamples.
@@ -191,13 +198,16 @@ def find_crossing(first: Fits, second: Fits, low: float, high: float) -> Estimat
     is_below = first(sizes) < second(sizes)
     changes = np.diff(is_below.astype(int), axis=1)
     once = (np.abs(changes).sum(axis=1) == 1) & (changes.sum(axis=1) == 1)
-    if not once[0] or np.mean(once[1:]) < AGREEMENT:
+    if not once[0] or np.mean(once[1:]) < CONFIDENCE:
         return None
     places = np.argmax(changes == 1, axis=1)
     found = np.sqrt(sizes[places] * sizes[places + 1])
-    return estimate(found[0], np.where(once, found, np.nan)[1:])
+    # On the logarithmic scale, so that a wide interval stays positive.
+    logarithms = np.where(once, np.log(found), np.nan)
+    at = estimate(logarithms[0], logarithms[1:], degrees=degrees)
+    return Estimate(*(math.exp(value) for value in (at.value, at.low, at.high)))
 
 
 def may_fit(sizes: Sequence[float]) -> bool:
-    """Return whether there are enough different sizes for a law."""
-    return len(set(sizes)) >= FEWEST_SIZES
+    """Return whether there are enough sizes for a law, and far enough apart."""
+    return len(set(sizes)) >= FEWEST_SIZES and max(sizes) >= SMALLEST_SPAN * min(sizes)

@@ -7,16 +7,26 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 from etils import epath
+from jaxtyping import Float
 
 from crnn_jax.analysis.bootstrap import Resampled, resample
-from crnn_jax.analysis.comparison import Difference, compare, estimate
+from crnn_jax.analysis.comparison import (
+    Difference,
+    compare,
+    degrees_of_freedom,
+    estimate,
+)
 from crnn_jax.analysis.costs import COSTS, mean_cost
 from crnn_jax.analysis.curves import Crossing, FittedLaw, fit_laws, group_by_curve
 from crnn_jax.analysis.pareto import pareto_front
 from crnn_jax.analysis.predictions import Study, StudyRun, read_study
 from crnn_jax.analysis.scaling_laws import FEWEST_SIZES
-from crnn_jax.config import RESAMPLES, Architecture, Rule
+from crnn_jax.analysis.words import name_network
+from crnn_jax.config import FEWEST_POSITIVES, RESAMPLES, RULES, Architecture, Rule
 from crnn_jax.study.schema import Network
+
+# A run whose best epoch is beyond this part of it may not have converged.
+LAST_TENTH = 0.9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +45,6 @@ class NetworkScore:
         Mean macro AUC on the split ``unheard``, if there is one.
     params, train_flops, train_s
         Parameters; floating-point operations and seconds of training.
-    n_best_at_end
-        Runs whose best epoch is among the last tenth: they might have got better yet.
     """
 
     arch: Architecture
@@ -52,7 +60,6 @@ class NetworkScore:
     params: int
     train_flops: float
     train_s: float
-    n_best_at_end: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,9 +130,9 @@ def analyse(folder: epath.PathLike, n_resamples: int = RESAMPLES, seed: int = 0)
     """
     study = read_study(epath.Path(folder))
     predictions = study.predictions()
-    scores = resample(predictions, n_resamples, seed) if predictions else {}
-    first = next(iter(study.networks.values()))[0].result
     groups = next((of[0].groups for of in predictions.values()), None)
+    scores = {} if groups is None else resample(predictions, groups, n_resamples, seed)
+    first = study.first
     laws, crossings = fit_laws(study, scores)
     return Analysis(
         folder=str(folder),
@@ -141,12 +148,19 @@ def analyse(folder: epath.PathLike, n_resamples: int = RESAMPLES, seed: int = 0)
         laws=laws,
         crossings=crossings,
         fronts=tuple(_find_fronts(study, scores)),
-        notes=(*study.notes, *_note_what_is_missing(study)),
+        notes=(*study.notes, *_note_what_is_missing(study, scores)),
     )
 
 
 def _mean_auc(its_runs: list[StudyRun]) -> float:
     return math.fsum(run.result.test_auc for run in its_runs) / len(its_runs)
+
+
+def _interval(
+    of_seeds: Float[np.ndarray, "seeds"], resampled: Float[np.ndarray, "resamples"]
+) -> tuple[float, float]:
+    degrees = degrees_of_freedom(resampled, of_seeds)
+    return estimate(float(of_seeds.mean()), resampled, degrees=degrees).interval
 
 
 def _score(its_runs: list[StudyRun], resampled: Resampled | None) -> NetworkScore:
@@ -162,8 +176,8 @@ def _score(its_runs: list[StudyRun], resampled: Resampled | None) -> NetworkScor
         auc = resampled.macro_auc
         bce = resampled.bce
         intervals = (
-            estimate(auc, resampled.resampled_macro_auc).interval,
-            estimate(resampled.bce, resampled.resampled_bce).interval,
+            _interval(resampled.macro_auc_of_seeds, resampled.resampled_macro_auc),
+            _interval(resampled.bce_of_seeds, resampled.resampled_bce),
         )
     of_unheard = [run.result.test_auc_unheard for run in its_runs]
     unheard = [score for score in of_unheard if score is not None]
@@ -172,7 +186,7 @@ def _score(its_runs: list[StudyRun], resampled: Resampled | None) -> NetworkScor
         rule=first.rule,
         target=first.target,
         learning_rate=first.learning_rate,
-        n_seeds=len(its_runs),
+        n_seeds=len(its_runs) if resampled is None else resampled.n_seeds,
         auc=auc,
         auc_interval=intervals[0],
         bce=bce,
@@ -181,13 +195,15 @@ def _score(its_runs: list[StudyRun], resampled: Resampled | None) -> NetworkScor
         params=first.params,
         train_flops=mean_cost([run.result for run in its_runs], "train_flops"),
         train_s=mean_cost([run.result for run in its_runs], "train_s"),
-        n_best_at_end=sum(run.result.best_epoch > 0.9 * run.result.epochs for run in its_runs),
     )
 
 
 def _compare_all(study: Study, scores: Mapping[Network, Resampled]) -> Iterator[Difference]:
     """Compare networks of one size that differ in either architecture or rule."""
-    ranked = sorted(scores, key=lambda network: (network.target, -scores[network].macro_auc))
+    ranked = sorted(
+        set(scores) & set(study.networks),
+        key=lambda network: (network.target, -scores[network].macro_auc, network),
+    )
     for first, second in itertools.combinations(ranked, 2):
         if first.target == second.target and (
             (first.arch == second.arch) != (first.rule == second.rule)
@@ -196,8 +212,7 @@ def _compare_all(study: Study, scores: Mapping[Network, Resampled]) -> Iterator[
 
 
 def _find_fronts(study: Study, scores: Mapping[Network, Resampled]) -> Iterator[Front]:
-    networks = list(study.networks)
-    with_all = all(network in scores for network in networks)
+    networks = [network for network in study.networks if not scores or network in scores]
     for cost in COSTS:
         costs = np.array(
             [
@@ -209,7 +224,7 @@ def _find_fronts(study: Study, scores: Mapping[Network, Resampled]) -> Iterator[
         on_front = np.flatnonzero(pareto_front(costs, auc))
         on_front = on_front[np.argsort(costs[on_front], kind="stable")]
         support = None
-        if with_all:
+        if scores:
             resampled = np.stack([scores[network].resampled_macro_auc for network in networks], 1)
             support = pareto_front(costs, resampled).mean(axis=0)
         yield Front(
@@ -219,9 +234,9 @@ def _find_fronts(study: Study, scores: Mapping[Network, Resampled]) -> Iterator[
         )
 
 
-def _note_what_is_missing(study: Study) -> Iterator[str]:
-    n_seeds = {network: len(its_runs) for network, its_runs in study.networks.items()}
-    most = max(n_seeds.values())
+def _note_what_is_missing(study: Study, scores: Mapping[Network, Resampled]) -> Iterator[str]:
+    n_seeds = {network: scores[network].n_seeds for network in study.networks if network in scores}
+    most = max(n_seeds.values(), default=0)
     if most == 1:
         yield "one seed each: intervals are over test clips alone; differences between seeds add"
     elif alone := [network for network, seeds in n_seeds.items() if seeds == 1]:
@@ -231,23 +246,33 @@ def _note_what_is_missing(study: Study) -> Iterator[str]:
         )
     if fewer := [network for network, seeds in n_seeds.items() if 1 < seeds < most]:
         yield f"{_name_all(fewer)}: fewer seeds than the others, so wider intervals"
-    curves = group_by_curve(study.networks)
-    for (arch, rule), networks in curves.items():
-        if len(networks) < FEWEST_SIZES:
-            yield (
-                f"{arch}, {rule}: {len(networks)} sizes; a scaling law needs {FEWEST_SIZES} or more"
-            )
-        there = {network.target for of_curve in _with_rule(curves, rule) for network in of_curve}
-        if lacking := sorted(there - {network.target for network in networks}):
-            sizes = ", ".join(f"{target:,}" for target in lacking)
-            yield f"{arch}, {rule}: no finished run at {sizes}, where others have some"
-
-
-def _with_rule(
-    curves: Mapping[tuple[Architecture, Rule], list[Network]], rule: Rule
-) -> list[list[Network]]:
-    return [networks for (_, of_curve), networks in curves.items() if of_curve == rule]
+    if rare := [tag.name for tag in study.tags if tag.is_rare]:
+        yield (
+            f"{', '.join(rare)}: in fewer than {FEWEST_POSITIVES} recordings or compositions of "
+            f"the test split, so not decided"
+        )
+    if at_end := sum(
+        run.result.ended_by == "epochs" and run.result.best_epoch > LAST_TENTH * run.result.epochs
+        for its_runs in study.networks.values()
+        for run in its_runs
+    ):
+        yield (
+            f"{at_end} runs have their best epoch in the last tenth: with a constant learning rate "
+            f"they might get better yet"
+        )
+    curves = group_by_curve(n_seeds)
+    sizes = {
+        rule: {network.target for network in study.networks if network.rule == rule}
+        for rule in RULES
+    }
+    for (arch, rule), networks in group_by_curve(study.networks).items():
+        scored = len(curves.get((arch, rule), ()))
+        if scores and scored < FEWEST_SIZES:
+            yield f"{arch}, {rule}: {scored} sizes; a scaling law needs {FEWEST_SIZES} or more"
+        if lacking := sorted(sizes[rule] - {network.target for network in networks}):
+            shown = ", ".join(f"{target:,}" for target in lacking)
+            yield f"{arch}, {rule}: no finished run at {shown}, where others have some"
 
 
 def _name_all(networks: list[Network]) -> str:
-    return ", ".join(f"{network.arch} {network.target:,} {network.rule}" for network in networks)
+    return ", ".join(f"{name_network(network)} {network.target:,}" for network in networks)

@@ -139,6 +139,16 @@ class PreparedSet:
         A group is what was kept on one side of the split: a recording, a composition. Its clips
         resemble each other, so that a split has fewer independent examples than clips.
         """
+        if split not in self._groups:
+            self._groups[split] = self._read_groups(split)
+        return self._groups[split]
+
+    # Kept, whatever is released: reading them takes as long as reading all clips.
+    @functools.cached_property
+    def _groups(self) -> dict[str, Int[np.ndarray, "examples"]]:
+        return {}
+
+    def _read_groups(self, split: str) -> Int[np.ndarray, "examples"]:
         if not (epath.Path(self.path) / TRACKS).exists():
             return np.arange(self.n_examples[split])
         source = self.source(split)

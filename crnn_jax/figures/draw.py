@@ -69,7 +69,9 @@ def draw(folder: epath.PathLike) -> list[epath.Path]:
         "auc_against_training_time": auc_against_training_time(chosen),
     }
     # Those of the short runs, if the study had any.
-    tried = read_results(folder / TRIAL, RESULT_COLUMNS) if (folder / TRIAL).exists() else results
+    trial = folder / TRIAL
+    has_trial = (trial / "results.csv").exists()
+    tried = read_results(trial, RESULT_COLUMNS) if has_trial else results
     if has_several(tried, "learning_rate"):
         figures["learning_rates"] = learning_rates(select_longest(select_largest_part(tried)))
     if has_several(results, "train_fraction"):

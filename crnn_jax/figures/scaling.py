@@ -14,6 +14,7 @@ from crnn_jax.figures.looks import ArchitectureLook, architecture_looks, line_st
 from crnn_jax.figures.parameter_axis import scale_parameter_axis
 from crnn_jax.figures.time_axis import scale_time_axis
 
+# Labels of the costs of `crnn_jax.analysis.costs.COSTS`.
 PANELS = {
     "params": "Trainable parameters",
     "train_flops": "Floating-point operations of training",
@@ -25,8 +26,8 @@ def scaling(analysis: Analysis) -> Figure:
     """Draw macro test ROC-AUC against parameters, training operations and training time.
 
     Points are means over seeds; bars are their 95 % intervals over seeds and test clips. Lines are
-    the fitted laws E + A · N^−α of 1 − AUC, with the 95 % interval of the law as a band; an
-    architecture with fewer than four sizes has none, and its points are joined.
+    the fitted laws E + A · N^−α of 1 − AUC, with the 95 % interval of the law as a band; where
+    the scores do not determine one, the points are joined.
     """
     points = pd.DataFrame(
         {
@@ -59,7 +60,11 @@ def scaling(analysis: Analysis) -> Figure:
                 axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_xlabel(label)
         panels[0].set_ylabel("Macro ROC-AUC, test split")
-        note = f"{seeds_note('mean', points['n_seeds'])}, 95 % intervals, fitted scaling laws"
+        note = seeds_note("mean", points["n_seeds"])
+        if any(row.auc_interval for row in analysis.networks):
+            note += ", 95 % intervals"
+        if any(law.law.identified and law.score == FALLING_SCORES[0] for law in analysis.laws):
+            note += ", fitted scaling laws"
         add_curves_legend(figure, points, looks, note)
     return figure
 
@@ -86,7 +91,7 @@ def _draw_law(
     looks_of_line = line_style(look, rule) | {"marker": "", "label": ""}
     wanted = (arch, rule, FALLING_SCORES[0], cost)
     for law in analysis.laws:
-        if (law.arch, law.rule, law.score, law.cost) == wanted:
+        if (law.arch, law.rule, law.score, law.cost) == wanted and law.law.identified:
             axes.plot(law.costs, [1 - score.value for score in law.scores], **looks_of_line)
             axes.fill_between(
                 law.costs,

@@ -4,7 +4,7 @@ import dataclasses
 import os
 from pathlib import Path
 
-from crnn_jax.config import ModelConfig, SweepConfig
+from crnn_jax.config import FEWEST_POSITIVES, ModelConfig, SweepConfig
 from crnn_jax.data.batches import count_crop
 from crnn_jax.data.collection import SPLITS
 from crnn_jax.data.prepared import PreparedSet
@@ -13,9 +13,6 @@ from crnn_jax.locks import on_disk
 from crnn_jax.models import ARCHITECTURES
 from crnn_jax.models.budget import Budget, solve
 from crnn_jax.study.schema import Cell, DataDescription, RunConfig
-
-# With fewer positive examples in a split, a tag's scores say little.
-FEWEST_POSITIVES = 5
 
 
 def list_cells(config: SweepConfig) -> list[Cell]:
@@ -90,7 +87,7 @@ def make_run_config(
     # A full path, so that `evaluate` finds the set from any working folder.
     path = os.fspath(Path(data.path).absolute()) if on_disk(data.path) else data.path
     return RunConfig(
-        **cell.network,
+        **cell.columns,
         params=budget.params,
         s=budget.s,
         model=ModelConfig(

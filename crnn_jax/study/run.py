@@ -188,7 +188,7 @@ def make_result(job: Job, fitted: Fitted) -> RunResult:
     assert test.macro_average_precision is not None
     assert progress.ended_by is not None
     return RunResult(
-        **job.cell.network,
+        **job.cell.columns,
         fold=job.cell.fold,
         learning_rate=train.learning_rate,
         train_fraction=train.train_fraction,

@@ -39,12 +39,13 @@ from crnn_jax.user_text import csv_text
 class Predictions(NamedTuple):
     """Outputs of a network for a split, and what they should be.
 
-    `groups` numbers the recording or composition that each example is part of.
+    `groups` numbers the recording or composition that each example is part of; None in files of an
+    older version.
     """
 
     logits: Float[np.ndarray, "examples tags"]
     targets: Int[np.ndarray, "examples tags"]
-    groups: Int[np.ndarray, "examples"]
+    groups: Int[np.ndarray, "examples"] | None
 
 
 # Columns of ``folds.csv``: a network, and the scores of all folds' predictions together.
@@ -81,6 +82,7 @@ def write_result(run: epath.Path, result: RunResult) -> None:
 
 def write_predictions(run: epath.Path, split: str, predictions: Predictions) -> None:
     """Write ``predictions-<split>.npz``: logits (float16), targets, groups, in stored order."""
+    assert predictions.groups is not None, "only files of an older version have none"
     content = io.BytesIO()
     largest = np.finfo(np.float16).max
     np.savez_compressed(
@@ -100,9 +102,7 @@ def read_predictions(run: epath.Path, split: str = "test") -> Predictions | None
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             logits, targets = arrays["logits"].astype(np.float32), arrays["targets"]
-            # Files of an older version have no groups.
-            groups = arrays["groups"] if "groups" in arrays else np.arange(len(logits))
-            return Predictions(logits, targets, groups)
+            return Predictions(logits, targets, arrays.get("groups"))
     except (*ARRAY_ERRORS, KeyError, zipfile.BadZipFile):
         warnings.warn(f"{path}: damaged; the run's predictions are not used", stacklevel=2)
         return None
@@ -206,10 +206,12 @@ def read_result(run: epath.Path) -> RunResult | None:
     path = run / "result.json"
     if not path.exists():
         return None
-    if (values := _read_json(path)) is None:
+    try:
+        result = result_from_mapping(json.loads(path.read_text()))
+    # Not JSON, or JSON of another form.
+    except (ValueError, LookupError, TypeError, AttributeError):
         warnings.warn(f"{path}: damaged; the run does not count as finished", stacklevel=2)
         return None
-    result = result_from_mapping(values)
     if result.learning_rate is None and (run / "config.json").exists():
         # Of an older version, which wrote them into the configuration only.
         train = read_config(run).train

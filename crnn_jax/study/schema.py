@@ -22,6 +22,15 @@ from crnn_jax.serialization import from_mapping
 EndedBy = Literal["epochs", "patience", "time"]
 
 
+class Network(NamedTuple):
+    """What a learning rate is chosen for: an architecture at a size, on a part of the data."""
+
+    arch: Architecture
+    rule: Rule
+    target: int
+    train_fraction: float | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class Cell:
     """One network of a study's grid.
@@ -58,7 +67,12 @@ class Cell:
         return "-".join(parts)
 
     @property
-    def network(self) -> dict[str, Any]:
+    def network(self) -> Network:
+        """What the cell is a seed of."""
+        return Network(self.arch, self.rule, self.target, self.train_fraction)
+
+    @property
+    def columns(self) -> dict[str, Any]:
         """Values of `CELL_COLUMNS`."""
         return {name: getattr(self, name) for name in CELL_COLUMNS}
 
@@ -67,15 +81,6 @@ class Cell:
         axes = ("learning_rate", "train_fraction", "max_train_seconds")
         own = {name: getattr(self, name) for name in axes if getattr(self, name) is not None}
         return dataclasses.replace(config, **own)
-
-
-class Network(NamedTuple):
-    """What a learning rate is chosen for: an architecture at a size, on a part of the data."""
-
-    arch: Architecture
-    rule: Rule
-    target: int
-    train_fraction: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,9 +10,11 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import jax
 from etils import epath
 
 from crnn_jax.config import SweepConfig
+from crnn_jax.data.batches import count_steps
 from crnn_jax.data.prepared import PreparedSet
 from crnn_jax.errors import UserError
 from crnn_jax.study import runs
@@ -21,14 +23,10 @@ from crnn_jax.study.grid import list_cells
 from crnn_jax.study.schema import Cell, Network
 from crnn_jax.study.sweep import make_jobs, sweep
 from crnn_jax.train import parallel
+from crnn_jax.train.schedule import make_plan
 
 # Seconds between looks at cells that another command is training.
 WAIT_S = 2.0
-
-
-def network_of(cell: Cell) -> Network:
-    """Return the network of a cell."""
-    return Network(cell.arch, cell.rule, cell.target, cell.train_fraction)
 
 
 def make_trial(config: SweepConfig) -> SweepConfig:
@@ -48,7 +46,7 @@ def try_rates(
     config: SweepConfig,
     data: PreparedSet,
     out: epath.Path,
-    run_study: Callable[[SweepConfig, PreparedSet, epath.Path], list[Cell]] = sweep,
+    run_study: Callable[..., list[Cell]] = sweep,
     on_event: OnSweepEvent = ignore,
 ) -> list[Cell]:
     """Run the short runs that have no result yet; return the study's cells with their rates.
@@ -58,7 +56,8 @@ def try_rates(
     config, data, out
         The study, its data set and its folder.
     run_study
-        Trains the cells of a study that have no result, and returns those that failed.
+        Trains the cells of a study that have no result, and returns those that failed
+        (`crnn_jax.study.sweep.sweep`, or that with some of its arguments).
     on_event
         Called with `crnn_jax.study.events.RatesChosen` at the end.
 
@@ -70,19 +69,38 @@ def try_rates(
     trial = make_trial(config)
     cells, folder = list_cells(trial), out / runs.TRIAL
     # What is wrong with the other cells is said now, and not after the trial.
-    lowest = dict.fromkeys(map(network_of, cells), min(config.learning_rates))
+    lowest = dict.fromkeys((cell.network for cell in cells), min(config.learning_rates))
     make_jobs(config, data, out, list_cells_with(config, lowest))
+    _check_schedule(config, trial, data)
+    failed: set[Cell] = set()
     while True:
-        failed = run_study(trial, data, folder)
+        waiting = [cell for cell in cells if cell not in failed]
+        failed |= set(run_study(trial, data, folder, cells=waiting))
         parallel.together()
-        left = [cell for cell in cells if cell not in failed and not _is_done(folder, cell)]
-        # Processes that train together see a shared disk at different times.
-        if not parallel.agree(bool(left))[0]:
+        # Of several processes the first one asks: they see a shared disk at different times.
+        left = [cell for cell in waiting if cell not in failed and not _is_done(folder, cell)]
+        if not parallel.agree_on(len(left)):
             break
-        _wait_for(folder, left)
+        if jax.process_index() == 0:
+            _wait_for(folder, left)
+        parallel.together()
     rates = _choose(config.learning_rates, cells, folder)
     on_event(RatesChosen(rates))
     return list_cells_with(config, rates)
+
+
+def _check_schedule(config: SweepConfig, trial: SweepConfig, data: PreparedSet) -> None:
+    """Raise a UserError if the schedule does not fit into the trial's epochs."""
+    for fraction in trial.train_fractions or (trial.train.train_fraction,):
+        train = dataclasses.replace(trial.train, train_fraction=fraction)
+        try:
+            make_plan(train, count_steps(data, train))
+        except UserError as error:
+            raise UserError(
+                f"too few for the schedule ({error}); give more, or fewer warmup_steps",
+                field="trial_epochs",
+                value=config.trial_epochs,
+            ) from error
 
 
 def _is_done(folder: epath.Path, cell: Cell) -> bool:
@@ -103,11 +121,11 @@ def _choose(
     learning_rates: Sequence[float], cells: Sequence[Cell], folder: epath.Path
 ) -> dict[Network, float]:
     """Return each network's learning rate with the best validation AUC; of equals, the lowest."""
-    scores: dict[Network, dict[float, float]] = {network_of(cell): {} for cell in cells}
+    scores: dict[Network, dict[float, float]] = {cell.network: {} for cell in cells}
     for cell in cells:
         result = runs.read_result(folder / cell.name)
         if result is not None and cell.learning_rate is not None:
-            scores[network_of(cell)][cell.learning_rate] = result.valid_auc
+            scores[cell.network][cell.learning_rate] = result.valid_auc
     chosen = {}
     for network, of_rates in scores.items():
         best = max(sorted(of_rates), key=of_rates.__getitem__, default=None)
@@ -141,7 +159,7 @@ def list_cells_with(config: SweepConfig, rates: Mapping[Network, float]) -> list
             )
 
         same = [network for network in rates if network.arch == cell.arch]
-        return rates.get(network_of(cell)) or rates[min(same, key=distance)]
+        return rates.get(cell.network) or rates[min(same, key=distance)]
 
     cells = list_cells(dataclasses.replace(config, learning_rates=(), trial_epochs=None))
     return [dataclasses.replace(cell, learning_rate=find(cell)) for cell in cells]

@@ -32,7 +32,7 @@ def write_run(out, cell, gain, split, *, params=None, with_predictions=True, **c
     scores = score_tags(targets, logits)
     calibration = measure_calibration(targets, logits)
     values = {
-        **cell.network,
+        **cell.columns,
         "params": params or cell.target + 5,
         "s": 0.5,
         "valid_auc": scores.macro_auc,

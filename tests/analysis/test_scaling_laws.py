@@ -96,7 +96,7 @@ def test_intervals_cover_the_truth(n_seeds):
             runs.mean(axis=0),
             resample_seeds(runs, 200, rng),
             confidence=0.9,
-            degrees_of_freedom=(n_seeds - 1) * len(SIZES),
+            degrees=(n_seeds - 1) * len(SIZES),
         )
         for name, value in truth.items():
             interval = getattr(found, name)
@@ -147,3 +147,17 @@ def test_a_crossing_that_the_scores_do_not_determine():
 def test_four_sizes_at_least():
     assert may_fit([1, 2, 3, 4])
     assert not may_fit([1, 2, 3, 3])
+    # Training times of a study with a time budget.
+    assert not may_fit([60.0, 60.1, 60.2, 60.3])
+
+
+def test_an_outlier_does_not_bend_the_law():
+    """Whatever the sizes have in common."""
+    rng = np.random.default_rng(0)
+    scores = law(SIZES, 0.1, 0.1, 0.5)
+    scores[2] += 0.02
+    resampled = scores + rng.normal(0, 0.02, (200, 1)) + rng.normal(0, 0.001, (200, len(SIZES)))
+    found, fits = fit_with_intervals(SIZES, scores, resampled)
+    assert found.exponent.value == pytest.approx(0.5, abs=0.03)
+    others = [0, 1, 3, 4, 5]
+    np.testing.assert_allclose(fits(SIZES)[0][others], scores[others], atol=0.002)

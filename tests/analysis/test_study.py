@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -157,7 +158,8 @@ def test_runs_without_predictions(copied):
     assert row.auc_interval is None
     # Three sizes are left of it.
     assert {law.arch for law in analysis.laws} == {"conv2d"}
-    assert analysis.fronts[0].support is None
+    assert Network("crnn", "uniform", 25_000, 1.0) not in analysis.fronts[0].networks
+    assert "crnn, uniform: 3 sizes; a scaling law needs 4 or more" in analysis.notes
 
 
 def test_no_predictions_at_all(copied, command):
@@ -165,19 +167,101 @@ def test_no_predictions_at_all(copied, command):
         path.unlink()
     code, said, error = command("analyse", copied)
     assert (code, error) == (0, "")
-    assert "not in intervals and comparisons" in said
+    assert "not in intervals, comparisons and fronts" in said
     assert "Differences" not in said
     assert "Pareto fronts" in said
 
 
-def test_predictions_of_another_test_split(copied):
-    cell = Cell("crnn", 25_000, "uniform", 1)
-    write_run(copied, cell, 1.2, make_split(n_clips=200, seed=5))
+@pytest.mark.parametrize("arch", ["crnn", "conv1d"])
+def test_a_run_of_another_test_split(copied, arch):
+    # The other two seeds of CRNN stay; Conv1D would come first.
+    cell = Cell(arch, 25_000, "uniform", 1)
+    write_run(copied, cell, 3.0, make_split(n_clips=300, seed=5), dataset="other/set")
     analysis = analyse(copied, 100)
     (note,) = [note for note in analysis.notes if "another test split" in note]
-    assert note.startswith("crnn-25000-uniform-seed1: ")
-    # The other two seeds are still there.
-    assert 25_000 in {row.first.target for row in analysis.differences}
+    assert note == f"{cell.name}: another test split than most, so not in anything"
+    assert {row.first.target for row in analysis.differences} == {25_000, 50_000, 100_000, 200_000}
+    assert {row.arch for row in analysis.networks} == set(GAINS)
+    assert (analysis.dataset, analysis.n_clips) == ("synthetic/made-up", 240)
+    assert all(network.arch in GAINS for front in analysis.fronts for network in front.networks)
+
+
+def test_predictions_of_an_older_version_have_no_groups(copied):
+    def forget_groups(path):
+        with np.load(path) as arrays:
+            kept = {name: arrays[name] for name in ("logits", "targets")}
+        np.savez(path, **kept)
+
+    forget_groups(copied / "conv2d-25000-uniform-seed0" / "predictions-test.npz")
+    analysis = analyse(copied, 100)
+    assert (analysis.n_groups, analysis.notes) == (120, ())
+    for path in copied.glob("*/predictions-test.npz"):
+        forget_groups(path)
+    analysis = analyse(copied, 100)
+    assert analysis.n_groups == 240
+    assert "each clip counts as independent" in analysis.notes[0]
+
+
+def test_too_few_recordings_for_intervals(tmp_path):
+    targets, _ = make_split()
+    for arch in GAINS:
+        cell = Cell(arch, 25_000, "uniform", 0)
+        write_run(tmp_path, cell, 1.0, (targets, np.arange(len(targets)) // 60))
+    analysis = analyse(tmp_path, 100)
+    assert (analysis.n_groups, analysis.differences) == (None, ())
+    assert "fewer than 10 recordings or compositions" in analysis.notes[0]
+
+
+def test_rare_tags_are_named(tmp_path, recwarn):
+    targets, groups = make_split()
+    targets[:, 3] = 0
+    targets[:3, 3] = 1
+    for arch in GAINS:
+        write_run(tmp_path, Cell(arch, 25_000, "uniform", 0), 1.0, (targets, groups))
+    analysis = analyse(tmp_path, 100)
+    assert any(note.startswith("piano: in fewer than 5 recordings") for note in analysis.notes)
+    (piano,) = [tag for tag in analysis.differences[0].tags if tag.tag == "piano"]
+    assert piano.verdict == "undecided"
+    assert not recwarn.list
+
+
+def test_networks_on_parts_of_the_data_are_not_compared(tmp_path):
+    for arch in GAINS:
+        for fraction in (0.1, 0.3, 1.0):
+            # One that is not finished on all of the data.
+            if (arch, fraction) != ("conv2d", 1.0):
+                cell = Cell(arch, 25_000, "uniform", 0, train_fraction=fraction)
+                write_run(tmp_path, cell, 1.0, make_split())
+    analysis = analyse(tmp_path, 100)
+    assert [row.arch for row in analysis.networks] == ["crnn"]
+    assert analysis.differences == ()
+    cell = Cell("conv2d", 25_000, "uniform", 0, train_fraction=1.0)
+    write_run(tmp_path, cell, 1.0, make_split())
+    assert len(analyse(tmp_path, 100).differences) == 1
+
+
+def test_seeds_are_those_that_have_predictions(copied):
+    for seed in (1, 2):
+        (copied / f"crnn-25000-uniform-seed{seed}" / "predictions-test.npz").unlink()
+    analysis = analyse(copied, 100)
+    (row,) = (row for row in analysis.networks if (row.arch, row.target) == ("crnn", 25_000))
+    assert row.n_seeds == 1
+    assert any(note.startswith("crnn 25,000: one seed") for note in analysis.notes)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "{"])
+def test_a_result_of_another_form(copied, content):
+    (copied / "crnn-25000-uniform-seed0" / "result.json").write_text(content)
+    with pytest.warns(UserWarning, match="does not count as finished"):
+        assert analyse(copied, 100).networks
+
+
+@pytest.mark.parametrize("name", ["demo"])
+def test_committed_studies(name):
+    folder = Path(__file__).resolve().parents[2] / "results" / name
+    analysis = analyse(folder, 200)
+    assert len(analysis.networks) == len(list(folder.glob("*/result.json")))
+    assert analysis.differences
 
 
 def test_seeds_that_are_missing(copied):
@@ -186,9 +270,8 @@ def test_seeds_that_are_missing(copied):
         shutil.rmtree(copied / f"conv2d-100000-uniform-seed{seed}")
     notes = analyse(copied, 100).notes
     assert notes == (
-        "conv2d 100,000 uniform: one seed, so that its intervals are over test clips alone, and "
-        "too narrow",
-        "crnn 50,000 uniform: fewer seeds than the others, so wider intervals",
+        "conv2d 100,000: one seed, so that its intervals are over test clips alone, and too narrow",
+        "crnn 50,000: fewer seeds than the others, so wider intervals",
     )
 
 
@@ -225,7 +308,7 @@ def test_a_damaged_result_is_as_if_it_were_not_there(copied):
     (copied / "crnn-25000-uniform-seed0" / "result.json").write_text("{")
     with pytest.warns(UserWarning, match="damaged"):
         analysis = analyse(copied, 100)
-    assert "crnn 25,000 uniform: fewer seeds than the others, so wider intervals" in analysis.notes
+    assert "crnn 25,000: fewer seeds than the others, so wider intervals" in analysis.notes
 
 
 def test_a_law_against_data(tmp_path):

@@ -90,7 +90,7 @@ def test_committed_tables_are_read_in_full(study, name, read_table, columns):
             elif field:
                 assert value == float(field)
             else:
-                assert math.isnan(value)
+                assert pd.isna(value)
 
 
 def test_whole_numbers_and_text_keep_their_types(sweep):

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
+import threading
 
 import pytest
 from etils import epath
@@ -11,8 +14,11 @@ from crnn_jax.cli.display import _describe_rates
 from crnn_jax.config import SweepConfig
 from crnn_jax.errors import UserError
 from crnn_jax.study import events, runs
+from crnn_jax.study.grid import list_cells
 from crnn_jax.study.schema import Cell, Network
+from crnn_jax.study.sweep import sweep
 from crnn_jax.study.trial import (
+    _wait_for,
     list_cells_with,
     make_trial,
     try_rates,
@@ -156,3 +162,69 @@ def test_what_was_chosen_is_said_in_a_line_per_architecture():
         "  crnn, uniform: 0.01 at 25,000, 0.003 at 100,000",
         "  conv1d, sqrt: 0.03 at 25,000 with 0.5 of the data",
     ]
+
+
+def test_a_schedule_that_does_not_fit_into_the_trial(small_set, tmp_path):
+    study = dataclasses.replace(
+        TRIED, train=dataclasses.replace(TRIED.train, schedule="cosine", warmup_steps=6, epochs=9)
+    )
+    with pytest.raises(
+        UserError, match=r"trial_epochs 1: too few for the schedule \(warmup_steps 6"
+    ):
+        try_rates(study, small_set, epath.Path(tmp_path))
+
+
+def test_runs_that_failed_are_not_trained_again_while_others_are_waited_for(
+    small_set, tmp_path, monkeypatch
+):
+    """Another command holds a cell, and finishes it."""
+    study = dataclasses.replace(TRIED, archs=("conv1d",), extra_cells=())
+    diverges, other = list_cells(make_trial(study))
+    rounds = []
+
+    def run_study(trial, data, folder, cells):
+        rounds.append(list(cells))
+        return [diverges] if diverges in cells else []
+
+    def finish_elsewhere(folder, left):
+        assert left == [other]
+        sweep(make_trial(study), small_set, folder, cells=[other])
+
+    monkeypatch.setattr("crnn_jax.study.trial._wait_for", finish_elsewhere)
+    cells = try_rates(study, small_set, epath.Path(tmp_path), run_study)
+    assert rounds == [[diverges, other], [other]]
+    assert {cell.learning_rate for cell in cells} == {other.learning_rate}
+
+
+@pytest.mark.parametrize("ends", ["finished", "killed"])
+def test_waiting_for_another_command(tmp_path, ends):
+    """Until its run is done, or it no longer holds it."""
+    folder, cell = epath.Path(tmp_path), Cell("conv1d", 4_000, "uniform", 0)
+    code = (
+        "import sys, time\n"
+        "from etils import epath\n"
+        "from crnn_jax.study import runs\n"
+        "run = epath.Path(sys.argv[1])\n"
+        "with runs.hold(run) as held:\n"
+        "    print(held, flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, folder / cell.name], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout.readline() == "True\n"
+        waiting = threading.Thread(target=_wait_for, args=(folder, [cell]))
+        waiting.start()
+        waiting.join(0.5)
+        assert waiting.is_alive()
+        if ends == "killed":
+            holder.kill()
+        else:
+            (folder / cell.name).mkdir()
+            (folder / cell.name / "result.json").write_text("{}")
+        waiting.join(60)
+        assert not waiting.is_alive()
+    finally:
+        holder.kill()
+        holder.communicate()

@@ -95,6 +95,8 @@ def to_mapping(analysis: "Analysis") -> dict[str, Any]:
 
 def show(analysis: "Analysis") -> None:
     """Print an analysis as tables."""
+    from crnn_jax.analysis.words import describe_difference, describe_tags
+
     groups = "" if analysis.n_groups is None else f" in {analysis.n_groups:,} groups"
     print(
         printable(
@@ -112,6 +114,10 @@ def show(analysis: "Analysis") -> None:
     for table in tables:
         print()
         print_table(table)
+    if analysis.differences:
+        print("\nIn words:")
+    for difference in analysis.differences:
+        print(f"  {describe_difference(difference)}; {describe_tags(difference)}")
     if analysis.crossings:
         print("\nCrossings of the scaling laws:")
         for crossing in analysis.crossings:
@@ -156,7 +162,7 @@ def _scores(analysis: "Analysis") -> "Table":
             row.rule,
             f"{row.params:,}",
             str(row.n_seeds),
-            f"{row.learning_rate:g}",
+            "–" if row.learning_rate is None else f"{row.learning_rate:g}",
             _describe_score(row.auc, row.auc_interval, 3),
             "–" if row.auc_unheard is None else f"{row.auc_unheard:.3f}",
             _describe_score(row.bce, row.bce_interval, 4),
@@ -230,6 +236,7 @@ def _laws(analysis: "Analysis") -> "Table":
 
 def _fronts(analysis: "Analysis") -> "Table":
     from crnn_jax.analysis.costs import NAMES
+    from crnn_jax.analysis.words import name_network
 
     table = _table(
         "Pareto fronts of AUC: no network is better at the same cost or less",
@@ -240,8 +247,7 @@ def _fronts(analysis: "Analysis") -> "Table":
     for front in analysis.fronts:
         support = front.support or [None] * len(front.networks)
         shown = (
-            f"{network.arch} {network.target:,}"
-            + ("" if network.rule == "uniform" else " √s")
+            f"{name_network(network)} {network.target:,}"
             + ("" if part is None else f" ({part:.0%})")
             for network, part in zip(front.networks, support, strict=True)
         )
