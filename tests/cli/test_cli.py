@@ -239,7 +239,7 @@ def test_what_is_wrong_with_an_experiment_is_told_in_a_line(command, tmp_path, t
 
 def test_our_own_experiments_are_of_the_right_types():
     studies = [path for path in EXPERIMENTS.glob("*.py") if "SWEEP = " in path.read_text()]
-    assert len(studies) == 5
+    assert len(studies) == 6
     for path in studies:
         assert isinstance(read_experiment(str(path)), SweepConfig)
 
