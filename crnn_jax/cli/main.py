@@ -59,9 +59,14 @@ def main() -> None:
         warnings.formatwarning = _warning_line  # type: ignore[assignment]
         cluster = getattr(command, "cluster", None)
         code = command.run()
+        sys.stdout.flush()
     except UserError as error:
         _say(error.for_command_line())
         code = 2
+    except BrokenPipeError:
+        # Whoever reads the output, such as `head`, has seen enough. Python would say so at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + signal.SIGPIPE
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
