@@ -257,8 +257,8 @@ def _note_what_is_missing(study: Study, scores: Mapping[Network, Resampled]) -> 
         for run in its_runs
     ):
         yield (
-            f"{at_end} runs have their best epoch in the last tenth: with a constant learning rate "
-            f"they might get better yet"
+            f"runs whose best epoch is in the last tenth: {at_end} (with a constant learning rate "
+            f"they might get better yet)"
         )
     curves = group_by_curve(n_seeds)
     sizes = {
@@ -268,7 +268,7 @@ def _note_what_is_missing(study: Study, scores: Mapping[Network, Resampled]) -> 
     for (arch, rule), networks in group_by_curve(study.networks).items():
         scored = len(curves.get((arch, rule), ()))
         if scores and scored < FEWEST_SIZES:
-            yield f"{arch}, {rule}: {scored} sizes; a scaling law needs {FEWEST_SIZES} or more"
+            yield f"{arch}, {rule}: {scored} of the {FEWEST_SIZES} sizes that a scaling law needs"
         if lacking := sorted(sizes[rule] - {network.target for network in networks}):
             shown = ", ".join(f"{target:,}" for target in lacking)
             yield f"{arch}, {rule}: no finished run at {shown}, where others have some"

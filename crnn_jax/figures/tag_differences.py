@@ -56,9 +56,16 @@ def tag_differences(difference: Difference) -> Figure:
         axes.set_ylim(n_rows - 0.5, -0.5)
         _label_tags(axes, groups.values())
         axes.set_xlabel(f"Difference of ROC-AUC: {first.name} − {second.name}")
+        if difference.first.rule == difference.second.rule:
+            names = first.name, second.name
+        else:
+            names = (
+                line_name(first, difference.first.rule),
+                line_name(second, difference.second.rule),
+            )
         labels: dict[Verdict, str] = {
-            "higher": f"{line_name(first, difference.first.rule)} is better",
-            "lower": f"{line_name(second, difference.second.rule)} is better",
+            "higher": f"{names[0]} is better",
+            "lower": f"{names[1]} is better",
             "undecided": "undecided",
         }
         size = format_parameters(difference.first.target)

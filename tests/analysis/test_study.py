@@ -159,7 +159,7 @@ def test_runs_without_predictions(copied):
     # Three sizes are left of it.
     assert {law.arch for law in analysis.laws} == {"conv2d"}
     assert Network("crnn", "uniform", 25_000, 1.0) not in analysis.fronts[0].networks
-    assert "crnn, uniform: 3 sizes; a scaling law needs 4 or more" in analysis.notes
+    assert "crnn, uniform: 3 of the 4 sizes that a scaling law needs" in analysis.notes
 
 
 def test_no_predictions_at_all(copied, command):
@@ -279,7 +279,7 @@ def test_fewer_than_four_sizes(tmp_path):
     write_study(tmp_path, GAINS, targets=(25_000, 50_000, 100_000), seeds=(0,))
     analysis = analyse(tmp_path, 100)
     assert analysis.laws == ()
-    assert "crnn, uniform: 3 sizes; a scaling law needs 4 or more" in analysis.notes
+    assert "crnn, uniform: 3 of the 4 sizes that a scaling law needs" in analysis.notes
     assert any(note.startswith("one seed each") for note in analysis.notes)
     assert len(analysis.differences) == 3
 
@@ -335,6 +335,6 @@ def test_half_of_a_study(copied):
     assert analyse(copied, 100).notes == (
         "crnn-800000-uniform-seed0: not finished yet, so not in anything",
         "lost: failed, so not in anything; see failed.json",
-        "crnn, uniform: 3 sizes; a scaling law needs 4 or more",
+        "crnn, uniform: 3 of the 4 sizes that a scaling law needs",
         "crnn, uniform: no finished run at 200,000, where others have some",
     )
