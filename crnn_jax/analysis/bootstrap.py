@@ -138,21 +138,26 @@ def draw_seeds(
 
 
 def placements(
-    is_positive: Bool[np.ndarray, "clips"], scores: Float[np.ndarray, "clips"]
-) -> Float[np.ndarray, "clips"]:
+    targets: Bool[np.ndarray, "clips tags"], scores: Float[np.ndarray, "clips tags"]
+) -> Float[np.ndarray, "clips tags"]:
     """Return of each clip the part of the clips of the other class that it is ordered right with.
 
-    Ties count half. The mean over the positive clips is the ROC-AUC, and so is the mean over the
-    negative ones; NaN if there is one class only.
+    Ties count half. The mean over a tag's positive clips is the ROC-AUC, and so is the mean over
+    the negative ones; NaN if there is one class only.
     """
-    ordered = np.full(len(scores), np.nan)
-    for of_class in (is_positive, ~is_positive):
-        n_others = len(scores) - of_class.sum()
-        if n_others and of_class.any():
-            ranks = scipy.stats.rankdata(scores)[of_class]
-            below = (ranks - scipy.stats.rankdata(scores[of_class])) / n_others
-            ordered[of_class] = below if of_class is is_positive else 1 - below
-    return ordered
+    ranks = scipy.stats.rankdata(scores, axis=0)
+    # Among the clips of their own class, behind which the others are.
+    of_own = [
+        scipy.stats.rankdata(np.where(of_class, scores, np.inf), axis=0)
+        for of_class in (targets, ~targets)
+    ]
+    others_below = ranks - np.where(targets, *of_own)
+    n_positive = targets.sum(axis=0)
+    n_negative = len(targets) - n_positive
+    n_others = np.where(targets, n_negative, n_positive)
+    has_both = np.broadcast_to((n_positive > 0) & (n_negative > 0), targets.shape)
+    below = np.divide(others_below, n_others, out=np.full(ranks.shape, np.nan), where=has_both)
+    return np.where(targets, below, 1 - below)
 
 
 def resample_auc(
@@ -172,9 +177,7 @@ def resample_auc(
     total
         Sums the rows of clips in each resample, see `Draws.total`.
     """
-    of_clips = np.stack(
-        [placements(*columns) for columns in zip(targets.T, logits.T, strict=True)], axis=1
-    )
+    of_clips = placements(targets, logits)
     auc = mean_of_known(np.where(targets, of_clips, np.nan).T)
     resampled = -auc
     for of_class in (targets, ~targets):

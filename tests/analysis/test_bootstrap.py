@@ -31,7 +31,7 @@ from crnn_jax.study.runs import Predictions
 )
 def test_the_mean_placement_is_the_auc(data):
     positive, scores = (np.array(column) for column in zip(*data, strict=True))
-    ordered = placements(positive, scores)
+    ordered = placements(positive[:, None], scores[:, None])[:, 0]
     once = np.ones((1, len(data)))
     (auc,), ((resampled,),) = resample_auc(
         positive[:, None], scores[:, None], lambda values: once @ values
