@@ -4,7 +4,7 @@ The paper's first experiment on `rendered`: its four architectures (k2c1 as well
 25k to 1M parameters, three seeds. The learning rate of each is chosen by short runs; every run
 trains for as many epochs, with a learning rate that falls to 0, on a random 8.2 s of each clip of
 12 s, and is scored by the mean over both ends of the clip. At two sizes also with √s near the
-output, and at the paper's 1M, one seed each. About eight hours on two CPU cores, in as many pieces
+output, and at the paper's 1M, one seed each. About seven hours on two CPU cores, in as many pieces
 as it takes.
 
 What was given up for that: the paper's clips are 29 s long, so that CRNN has 15 steps there, and 4
@@ -30,7 +30,7 @@ SWEEP = SweepConfig(
     ),
     data=DataConfig(dataset="rendered", n_examples=4000, mel=MelConfig(clip_seconds=12.0)),
     train=TrainConfig(
-        epochs=15,
+        epochs=12,
         batch_size=16,
         schedule="cosine",
         warmup_steps=100,
