@@ -15,13 +15,7 @@ from crnn_jax.analysis.predictions import read_study
 from crnn_jax.errors import UserError
 from crnn_jax.study import runs
 from crnn_jax.study.schema import Cell, Network
-from tests.analysis.studies import TAGS, make_split, write_run, write_study
-
-GAINS = {
-    # Grows slowly, and is ahead at first.
-    "crnn": lambda size: 1.2 + 0.1 * np.log2(size / 25_000),
-    "conv2d": lambda size: 0.5 + 0.6 * np.log2(size / 25_000),
-}
+from tests.analysis.studies import GAINS, TAGS, make_split, write_run, write_study
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +121,17 @@ def test_fronts_of_a_study(study):
     assert params.networks[-1] == Network("conv2d", "uniform", 200_000, 1.0)
     assert params.support is not None
     assert params.support[0] > 0.9
+
+
+def test_a_categorys_name_may_be_anything(tmp_path, command, monkeypatch):
+    names = {"rock": "genre, style", "jazz": "[bold]", "sad": "a\nb", "piano": ""}
+    monkeypatch.setattr("tests.analysis.studies.TAGS", names)
+    write_study(tmp_path, GAINS, targets=(25_000,), seeds=(0,))
+    code, said, error = command("analyse", tmp_path, "--resamples", 100)
+    assert (code, error) == (0, "")
+    (header,) = (line for line in said.splitlines() if "genre, style" in line)
+    assert "[bold]" in header
+    assert "a\\nb" in header
 
 
 def test_the_width_rules_are_compared_as_well(copied):

@@ -9,12 +9,7 @@ from crnn_jax import analyse
 from crnn_jax.figures.draw import draw_analysis
 from crnn_jax.figures.scaling import PANELS, scaling
 from crnn_jax.figures.tag_differences import tag_differences
-from tests.analysis.studies import TAGS, write_study
-
-GAINS = {
-    "crnn": lambda size: 1.2 + 0.1 * np.log2(size / 25_000),
-    "conv2d": lambda size: 0.5 + 0.6 * np.log2(size / 25_000),
-}
+from tests.analysis.studies import GAINS, TAGS, write_study
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import tyro
@@ -14,6 +15,7 @@ from crnn_jax.user_text import printable
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from crnn_jax.analysis.comparison import Difference
     from crnn_jax.analysis.curves import Crossing
     from crnn_jax.analysis.study import Analysis
 
@@ -128,13 +130,13 @@ def show(analysis: "Analysis") -> None:
             print(printable(f"  {note}"))
 
 
-def _table(title: str, names: str, numbers: str) -> "Table":
+def _table(title: str, names: Sequence[str], numbers: Sequence[str] = ()) -> "Table":
     from rich.table import Table
 
     table = Table(title=title)
-    for column in names.split(", "):
+    for column in names:
         table.add_column(column)
-    for column in numbers.split(", "):
+    for column in numbers:
         table.add_column(column, justify="right")
     return table
 
@@ -153,8 +155,17 @@ def _describe_score(value: float | None, interval: tuple[float, float] | None, d
 def _scores(analysis: "Analysis") -> "Table":
     table = _table(
         "Scores on the test split",
-        "architecture, rule",
-        "parameters, seeds, learning rate, AUC, AUC unheard, BCE (nats), GFLOP, time (s)",
+        ("architecture", "rule"),
+        (
+            "parameters",
+            "seeds",
+            "learning rate",
+            "AUC",
+            "AUC unheard",
+            "BCE (nats)",
+            "GFLOP",
+            "time (s)",
+        ),
     )
     for row in analysis.networks:
         table.add_row(
@@ -172,19 +183,25 @@ def _scores(analysis: "Analysis") -> "Table":
     return table
 
 
+def _name_pair(difference: "Difference") -> tuple[str, str, str]:
+    """Return the first three cells of a row: both networks and their size."""
+    from crnn_jax.analysis.words import name_network
+
+    first, second = difference.first, difference.second
+    return name_network(first), name_network(second), f"{first.target:,}"
+
+
 def _differences(analysis: "Analysis") -> "Table":
-    from crnn_jax.analysis.words import describe_interval, name_network
+    from crnn_jax.analysis.words import describe_interval
 
     table = _table(
         "Differences of networks of one size (AUC of the first minus the second)",
-        "first, second",
-        "size, difference, p, tags higher, lower, undecided",
+        ("first", "second"),
+        ("size", "difference", "p", "tags higher", "lower", "undecided"),
     )
     for row in analysis.differences:
         table.add_row(
-            name_network(row.first),
-            name_network(row.second),
-            f"{row.first.target:,}",
+            *_name_pair(row),
             describe_interval(row.auc),
             f"{row.p:.2g}" if row.p >= 1e-4 else "< 0.0001",
             *(str(row.count(verdict)) for verdict in ("higher", "lower", "undecided")),
@@ -193,15 +210,15 @@ def _differences(analysis: "Analysis") -> "Table":
 
 
 def _categories(analysis: "Analysis") -> "Table":
-    from crnn_jax.analysis.words import describe_interval, name_network
+    from crnn_jax.analysis.words import describe_interval
 
     names = list(dict.fromkeys(name for row in analysis.differences for name in row.categories))
-    table = _table("The same, by category of tags", "first, second", ", ".join(["size", *names]))
+    table = _table(
+        "The same, by category of tags", ("first", "second"), ("size", *map(printable, names))
+    )
     for row in analysis.differences:
         table.add_row(
-            name_network(row.first),
-            name_network(row.second),
-            f"{row.first.target:,}",
+            *_name_pair(row),
             *(
                 describe_interval(row.categories[name]) if name in row.categories else "–"
                 for name in names
@@ -216,8 +233,8 @@ def _laws(analysis: "Analysis") -> "Table":
 
     table = _table(
         "Scaling laws: score = floor + scale · cost^−exponent",
-        "score, cost, architecture, rule",
-        "size, points, exponent, floor",
+        ("score", "cost", "architecture", "rule"),
+        ("size", "points", "exponent", "floor"),
     )
     for row in analysis.laws:
         law = row.law
@@ -240,10 +257,8 @@ def _fronts(analysis: "Analysis") -> "Table":
 
     table = _table(
         "Pareto fronts of AUC: no network is better at the same cost or less",
-        "cost, networks (part of the resamples in which each is on the front)",
-        "",
+        ("cost", "networks (part of the resamples in which each is on the front)"),
     )
-    table.columns.pop()
     for front in analysis.fronts:
         support = front.support or [None] * len(front.networks)
         shown = (
