@@ -161,7 +161,11 @@ def placements(
 
 
 def resample_auc(
-    targets: Bool[np.ndarray, "clips tags"], logits: Float[np.ndarray, "clips tags"], total: Total
+    targets: Bool[np.ndarray, "clips tags"],
+    logits: Float[np.ndarray, "clips tags"],
+    total: Total,
+    n_positive: Float[np.ndarray, "resamples tags"],
+    n_clips: Float[np.ndarray, "resamples"],
 ) -> tuple[Float[np.ndarray, "tags"], Float[np.ndarray, "resamples tags"]]:
     """Return each tag's ROC-AUC, and that of each resample to first order.
 
@@ -176,12 +180,14 @@ def resample_auc(
         What should be, and what a network says.
     total
         Sums the rows of clips in each resample, see `Draws.total`.
+    n_positive, n_clips
+        Positive clips of each tag, and clips, in each resample: the same for all networks.
     """
     of_clips = placements(targets, logits)
     auc = mean_of_known(np.where(targets, of_clips, np.nan).T)
     resampled = -auc
-    for of_class in (targets, ~targets):
-        sums, counts = total(np.where(of_class, of_clips, 0)), total(of_class.astype(float))
+    for of_class, counts in ((targets, n_positive), (~targets, n_clips[:, None] - n_positive)):
+        sums = total(np.where(of_class, of_clips, 0))
         mean = np.divide(sums, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
         resampled = resampled + mean
     return auc, np.clip(resampled, 0, 1)
@@ -217,8 +223,12 @@ def resample(
     rng = np.random.default_rng(seed)
     draws = draw_groups(groups, n_resamples, rng)
     n_clips = draws.total(np.ones((len(groups), 1)))[:, 0]
+    (first, *_), *_ = networks.values()
+    n_positive = draws.total(first.targets.astype(float))
     return {
-        key: _score(of_network, draws, n_clips, draw_seeds(len(of_network), n_resamples, rng))
+        key: _score(
+            of_network, draws, n_positive, n_clips, draw_seeds(len(of_network), n_resamples, rng)
+        )
         for key, of_network in networks.items()
     }
 
@@ -226,6 +236,7 @@ def resample(
 def _score(
     of_network: Sequence[Predictions],
     draws: Draws,
+    n_positive: Float[np.ndarray, "resamples tags"],
     n_clips: Float[np.ndarray, "resamples"],
     weights: Float[np.ndarray, "resamples seeds"],
 ) -> Resampled:
@@ -234,7 +245,7 @@ def _score(
     resampled_bce = np.zeros(len(weights))
     for predictions, weight in zip(of_network, weights.T, strict=True):
         targets = predictions.targets.astype(bool)
-        auc, each_auc = resample_auc(targets, predictions.logits, draws.total)
+        auc, each_auc = resample_auc(targets, predictions.logits, draws.total, n_positive, n_clips)
         losses = cross_entropy(predictions.logits, predictions.targets)
         auc_of_seeds.append(auc)
         bce_of_seeds.append(losses.mean())

@@ -20,6 +20,12 @@ from crnn_jax.analysis.comparison import degrees_of_freedom, estimate
 from crnn_jax.study.runs import Predictions
 
 
+def auc_with(positive, scores, total):
+    """The AUC of each resample, whose clips `total` counts."""
+    n_clips = total(np.ones((len(scores), 1)))[:, 0]
+    return resample_auc(positive, scores, total, total(positive.astype(float)), n_clips)
+
+
 @settings(deadline=None)
 @given(
     data=st.lists(
@@ -33,7 +39,7 @@ def test_the_mean_placement_is_the_auc(data):
     positive, scores = (np.array(column) for column in zip(*data, strict=True))
     ordered = placements(positive[:, None], scores[:, None])[:, 0]
     once = np.ones((1, len(data)))
-    (auc,), ((resampled,),) = resample_auc(
+    (auc,), ((resampled,),) = auc_with(
         positive[:, None], scores[:, None], lambda values: once @ values
     )
     if positive.all() or not positive.any():
@@ -54,7 +60,7 @@ def test_resampled_scores_are_those_of_repeated_clips(n_positive):
     positive = np.arange(240) < n_positive
     scores = positive + rng.normal(size=240)
     draws = draw_groups(np.arange(240), 500, rng)
-    found = resample_auc(positive[:, None], scores[:, None], draws.total)[1][:, 0]
+    found = auc_with(positive[:, None], scores[:, None], draws.total)[1][:, 0]
     exact = np.array(
         [
             roc_auc_score(np.repeat(positive, counts), np.repeat(scores, counts))
@@ -71,7 +77,7 @@ def test_resampled_scores_are_those_of_repeated_clips(n_positive):
 def test_a_resample_without_positive_clips_has_no_auc():
     positive, scores = np.array([[True], [False], [False]]), np.array([[0.5], [0.1], [0.7]])
     weights = np.array([[0, 2, 1], [3, 0, 0], [1, 2, 0]])
-    _, auc = resample_auc(positive, scores, lambda values: weights @ values)
+    _, auc = auc_with(positive, scores, lambda values: weights @ values)
     assert np.isnan(auc[:, 0]).tolist() == [True, True, False]
 
 
