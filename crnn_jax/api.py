@@ -32,6 +32,7 @@ from crnn_jax.study import sweep as study_sweep
 from crnn_jax.study.evaluation import Evaluation, TrainedNetwork, evaluate, load_network
 from crnn_jax.study.events import OnSweepEvent, ignore
 from crnn_jax.study.grid import list_cells
+from crnn_jax.study.manifest import Origin
 from crnn_jax.study.schema import Cell, RunConfig, RunResult
 from crnn_jax.study.trial import try_rates
 from crnn_jax.train.devices import use_cores
@@ -223,6 +224,7 @@ def sweep(
     cluster: ClusterConfig = ClusterConfig(),
     on_event: OnSweepEvent = ignore,
     on_prepare: Callable[[int, int], None] | None = None,
+    origin: Origin = Origin(),
 ) -> SweepSummary:
     """Train every cell of a study that has no result yet, and write the tables.
 
@@ -241,6 +243,8 @@ def sweep(
         train each cell together: it reports for all.
     on_prepare
         Called with the numbers of tracks prepared so far and in total.
+    origin
+        The command and the question behind the study, for its ``study.json`` and its report.
 
     Raises
     ------
@@ -281,8 +285,8 @@ def sweep(
         writes_tables=is_first,
     )
     if config.trial_epochs is not None:
-        cells = try_rates(config, data, folder, run_study, report)
-    failed = run_study(config, data, folder, cells=cells)
+        cells = try_rates(config, data, folder, run_study, report, origin)
+    failed = run_study(config, data, folder, cells=cells, origin=origin)
     return SweepSummary(folder, tuple(cells), tuple(failed), is_first)
 
 

@@ -45,6 +45,9 @@ SMALLEST_WIDTH = 2
 
 # With fewer positive examples in a split, a tag's scores say little.
 FEWEST_POSITIVES = 5
+# Between a run's signs of life, in s: often enough to look alive to someone who watches, and rare
+# enough for the disk.
+HEARTBEAT_SECONDS = 5.0
 # Resamples of an interval: the ends of a 95 % interval are then known to about 0.06 of a standard
 # deviation.
 RESAMPLES = 2000

@@ -15,6 +15,7 @@ from crnn_jax.cli.commands.benchmark import Benchmark
 from crnn_jax.cli.commands.data import Inspect, Prepare
 from crnn_jax.cli.commands.study import Evaluate, Plot, Solve, Sweep, Train
 from crnn_jax.cli.commands.tagging import Embed, ImportKeras, Tag
+from crnn_jax.cli.commands.watch import Watch
 from crnn_jax.cli.experiment import read_experiment
 from crnn_jax.config import SweepConfig
 from crnn_jax.errors import UserError
@@ -89,6 +90,7 @@ def _command_of(arguments: Sequence[str], sweep: Sweep) -> Any:
         Annotated[ImportKeras, subcommand("import-keras")],
         Annotated[Plot, subcommand("plot")],
         Annotated[Analyse, subcommand("analyse")],
+        Annotated[Watch, subcommand("watch")],
         Annotated[Benchmark, subcommand("benchmark")],
     ]
     said = io.StringIO()

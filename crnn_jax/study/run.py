@@ -16,6 +16,7 @@ from crnn_jax.models.budget import Budget
 from crnn_jax.signals import Terminated, sigterm_waits
 from crnn_jax.study import provenance, runs
 from crnn_jax.study.events import CellProgress, CellStarted, OnSweepEvent
+from crnn_jax.study.heartbeat import beating
 from crnn_jax.study.schema import Cell, RunConfig, RunResult, TagResult
 from crnn_jax.trackers import json_lines
 from crnn_jax.train.events import TrainEvent
@@ -126,6 +127,8 @@ def run_cell(job: Job, on_event: Callable[[TrainEvent], None]) -> RunResult:
         OrbaxCheckpoints(run / "checkpoints") as checkpoints,
         contextlib.ExitStack() as others,
     ):
+        if writes:
+            subscribers.append(others.enter_context(beating(run, train)))
         trunk = None
         if job.trunk is not None:
             trunk = branch_folder(job.out, job.trunk, train.max_train_seconds)

@@ -32,6 +32,7 @@ from crnn_jax.study.grid import (
     make_run_config,
     solve_cell,
 )
+from crnn_jax.study.manifest import Origin, announce
 from crnn_jax.study.run import Job, Outcome, attempt
 from crnn_jax.study.schema import Cell
 
@@ -92,6 +93,7 @@ def sweep(
     on_event: OnSweepEvent = ignore,
     execute: Executor = run_here,
     writes_tables: bool = True,
+    origin: Origin = Origin(),
 ) -> list[Cell]:
     """Run all cells that have no result yet, and rebuild the tables after each.
 
@@ -112,7 +114,10 @@ def sweep(
     execute
         The executor that runs the cells.
     writes_tables
-        False for all but the first of several processes that train each cell together.
+        False for all but the first of several processes that train each cell together: that one
+        writes all files of the study.
+    origin
+        Where the study comes from, for ``study.json``.
 
     Returns
     -------
@@ -130,6 +135,8 @@ def sweep(
         if (job.run / "config.json").exists():
             runs.claim_folder(job.run, job.config)
 
+    if writes_tables:
+        announce(out, origin, (job.cell for job in jobs))
     on_event(SweepStarted(tuple(job.cell for job in jobs)))
     if rare := list_rare_tags(data, all_together=config.folds is not None):
         on_event(RareTags(rare))

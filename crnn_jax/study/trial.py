@@ -20,6 +20,7 @@ from crnn_jax.errors import UserError
 from crnn_jax.study import runs
 from crnn_jax.study.events import OnSweepEvent, RatesChosen, ignore
 from crnn_jax.study.grid import list_cells
+from crnn_jax.study.manifest import Origin, announce
 from crnn_jax.study.schema import Cell, Network
 from crnn_jax.study.sweep import make_jobs, sweep
 from crnn_jax.train import parallel
@@ -48,6 +49,7 @@ def try_rates(
     out: epath.Path,
     run_study: Callable[..., list[Cell]] = sweep,
     on_event: OnSweepEvent = ignore,
+    origin: Origin = Origin(),
 ) -> list[Cell]:
     """Run the short runs that have no result yet; return the study's cells with their rates.
 
@@ -60,6 +62,8 @@ def try_rates(
         (`crnn_jax.study.sweep.sweep`, or that with some of its arguments).
     on_event
         Called with `crnn_jax.study.events.RatesChosen` at the end.
+    origin
+        Where the study comes from, for ``study.json``.
 
     Raises
     ------
@@ -72,6 +76,9 @@ def try_rates(
     lowest = dict.fromkeys((cell.network for cell in cells), min(config.learning_rates))
     make_jobs(config, data, out, list_cells_with(config, lowest))
     _check_schedule(config, trial, data)
+    if jax.process_index() == 0:
+        # Without cells: the study is not over when its short runs are.
+        announce(out, origin)
     failed: set[Cell] = set()
     while True:
         waiting = [cell for cell in cells if cell not in failed]

@@ -1,8 +1,12 @@
 """Commands that build, train and score networks."""
 
+import ast
 import contextlib
 import dataclasses
 import json
+import shlex
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -29,6 +33,7 @@ from crnn_jax.user_text import printable
 if TYPE_CHECKING:
     from crnn_jax.models.budget import Budget
     from crnn_jax.study.events import SweepEvent
+    from crnn_jax.study.manifest import Origin
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +143,7 @@ class Train:
             train=self.train,
             runtime=self.runtime,
         )
-        return _run_sweep(study, self.out, self.cluster, figures=False)
+        return _run_sweep(study, self.out, self.cluster, _find_origin(), figures=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -164,10 +169,23 @@ class Sweep(SweepConfig):
     def run(self) -> int:
         fields = (field.name for field in dataclasses.fields(SweepConfig))
         study = SweepConfig(**{name: getattr(self, name) for name in fields})
-        return _run_sweep(study, self.out, self.cluster, figures=True)
+        origin = _find_origin(self.experiment)
+        return _run_sweep(study, self.out, self.cluster, origin, figures=True)
 
 
-def _run_sweep(study: SweepConfig, out: str, cluster: ClusterConfig, *, figures: bool) -> int:
+def _find_origin(experiment: str | None = None) -> "Origin":
+    """Return the command that was given, and what its experiment file says that it asks."""
+    from crnn_jax.study.manifest import Origin
+
+    question = None
+    if experiment is not None:
+        question = ast.get_docstring(ast.parse(Path(experiment).read_bytes()))
+    return Origin(shlex.join(["crnn-jax", *sys.argv[1:]]), question)
+
+
+def _run_sweep(
+    study: SweepConfig, out: str, cluster: ClusterConfig, origin: "Origin", *, figures: bool
+) -> int:
     """Prepare, train, tabulate and draw; return the exit code."""
     from crnn_jax import api
 
@@ -188,7 +206,9 @@ def _run_sweep(study: SweepConfig, out: str, cluster: ClusterConfig, *, figures:
                 show = training.enter_context(show_sweep())
             show(event)
 
-        summary = api.sweep(study, out, cluster=cluster, on_event=on_event, on_prepare=on_prepare)
+        summary = api.sweep(
+            study, out, cluster=cluster, on_event=on_event, on_prepare=on_prepare, origin=origin
+        )
     if summary.is_first and figures and any(summary.out.glob("*/result.json")):
         from crnn_jax.figures.draw import draw
 
