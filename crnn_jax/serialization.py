@@ -1,11 +1,12 @@
 """Conversion of frozen dataclasses to JSON and back, by their type hints."""
 
 import dataclasses
+import functools
 import json
 import types
 import typing
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Hashable, Mapping
+from typing import Any, TypeVar, cast
 
 RecordT = TypeVar("RecordT")
 
@@ -23,8 +24,14 @@ def from_mapping(cls: type[RecordT], values: Mapping[str, Any]) -> RecordT:
     TypeError
         If a key is not a field of `cls`, or a field without a default is missing.
     """
-    hints = typing.get_type_hints(cls)
+    hints = _hints_of(cast(Hashable, cls))
     return cls(**{key: _restored(hints.get(key), value) for key, value in values.items()})
+
+
+@functools.cache
+def _hints_of(cls: Hashable) -> dict[str, Any]:
+    # Evaluating them takes longer than all else.
+    return typing.get_type_hints(cls)
 
 
 def _restored(hint: Any, value: Any) -> Any:

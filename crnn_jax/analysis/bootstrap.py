@@ -186,8 +186,9 @@ def resample_auc(
     of_clips = placements(targets, logits)
     auc = mean_of_known(np.where(targets, of_clips, np.nan).T)
     resampled = -auc
-    for of_class, counts in ((targets, n_positive), (~targets, n_clips[:, None] - n_positive)):
-        sums = total(np.where(of_class, of_clips, 0))
+    of_both = np.concatenate([np.where(targets, of_clips, 0), np.where(targets, 0, of_clips)], 1)
+    n_negative = n_clips[:, None] - n_positive
+    for sums, counts in zip(np.split(total(of_both), 2, 1), (n_positive, n_negative), strict=True):
         mean = np.divide(sums, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
         resampled = resampled + mean
     return auc, np.clip(resampled, 0, 1)

@@ -159,7 +159,7 @@ def _mean_auc(its_runs: list[StudyRun]) -> float:
 def _interval(
     of_seeds: Float[np.ndarray, "seeds"], resampled: Float[np.ndarray, "resamples"]
 ) -> tuple[float, float]:
-    degrees = degrees_of_freedom(resampled, of_seeds)
+    degrees = float(degrees_of_freedom(resampled, of_seeds))
     return estimate(float(of_seeds.mean()), resampled, degrees=degrees).interval
 
 
