@@ -46,7 +46,11 @@ def test_a_reader_gets_what_the_page_shows(real_clips, tmp_path):
         "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
     }
-    blocks = BLOCK.findall(TUTORIAL.read_text())
+    page = TUTORIAL.read_text()
+    rows = re.findall(r"^(?:path|audio/[^,]+),.*[^…]$", page, flags=re.MULTILINE)
+    assert len(rows) == 3
+    assert set(rows) <= set((music / "tags.csv").read_text().splitlines())
+    blocks = BLOCK.findall(page)
     # As many as the page had when it was written: the pattern finds them all.
     assert [kind for kind, _ in blocks] == ["bash", "text"] * 6
     printed = ""
