@@ -6,7 +6,7 @@ TESTS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: sweep test test-cluster check stress clean
+.PHONY: sweep test test-cluster check docs stress clean
 
 sweep: $(VENV)/installed
 	$(BIN)/crnn-jax sweep experiments/demo.py --out runs/demo
@@ -23,6 +23,11 @@ check: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# The documentation site, into site/: open site/index.html.
+docs: $(VENV)/installed-docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "The site: site/index.html"
+
 stress: $(VENV)/installed-test
 	$(BIN)/pytest -m stress
 
@@ -36,9 +41,13 @@ $(VENV)/installed-test: $(VENV)/installed
 	$(PIP) --editable '.[test]'
 	@touch $@
 
+$(VENV)/installed-docs: $(VENV)/installed
+	$(PIP) --editable '.[docs]'
+	@touch $@
+
 $(VENV)/installed-cluster: $(VENV)/installed-test
 	$(PIP) --editable '.[test,ray,beam]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build site *.egg-info

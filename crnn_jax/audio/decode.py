@@ -53,7 +53,8 @@ def read_clip(
 
     Returns
     -------
-    ``config.clip_samples`` samples.
+    numpy.ndarray
+        ``config.clip_samples`` samples.
 
     Raises
     ------
@@ -97,9 +98,11 @@ def read_windows(
 
     Yields
     ------
-    Windows of ``config.clip_samples`` samples, starting at the first sample. The last window ends
-    where the file ends, so it may be closer to the one before it. A file that is shorter than a
-    window, or longer by less than half a hop, yields one window, the clip of `read_clip`.
+    Stretch
+        Windows of ``config.clip_samples`` samples, starting at the first sample. The last window
+        ends where the file ends, so it may be closer to the one before it. A file that is shorter
+        than a window, or longer by less than half a hop, yields one window, the clip of
+        `read_clip`.
 
     Raises
     ------

@@ -37,8 +37,9 @@ def log_mel(
 
     Returns
     -------
-    ``n_mels`` bands, low to high, by ``1 + samples // hop_length`` frames; no value is more than
-    ``top_db`` below the largest.
+    numpy.ndarray
+        ``n_mels`` bands, low to high, by ``1 + samples // hop_length`` frames; no value is more
+        than ``top_db`` below the largest.
     """
     margin = config.n_fft // 2
     padded = np.zeros(len(clip) + 2 * margin, np.float32)
