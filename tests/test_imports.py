@@ -25,13 +25,14 @@ ROWS = (
     ("analysis",),
     ("tagging", "bench"),
     ("figures",),
+    ("report",),
     ("api",),
     ("cli",),
     ("__main__",),
 )
 HEIGHT = {room: height for height, row in enumerate(ROWS) for room in row}
 # What reads results does not need what makes them.
-WITHOUT_JAX = ("analysis", "figures", "study.schema")
+WITHOUT_JAX = ("analysis", "figures", "report", "study.schema", "study.status")
 
 
 def imported_modules(path):

@@ -102,6 +102,8 @@ class Tag:
     ----------
     name, category, n_positive
         The tag, and its positive clips.
+    popularity_rank
+        1 for the tag with the most positive training clips.
     is_rare
         Whether its positive or its negative clips are of fewer than
         `crnn_jax.config.FEWEST_POSITIVES` groups: then resampling them says nothing about others.
@@ -110,6 +112,7 @@ class Tag:
     name: str
     category: str
     n_positive: int
+    popularity_rank: int = 0
     is_rare: bool = False
 
 

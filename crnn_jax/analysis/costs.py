@@ -11,9 +11,11 @@ COSTS = {
     "train_flops": "floating-point operations of training",
     "train_s": "training time in s",
 }
+# Of a training step on one device: not what a scaling law is a law of.
+MEMORY = "peak_memory_bytes"
 # What the runs of one network on parts of the data differ in.
 CLIPS = "n_train"
-NAMES = {**COSTS, CLIPS: "training clips"}
+NAMES = {**COSTS, MEMORY: "peak memory in bytes", CLIPS: "training clips"}
 
 
 def cost_of(result: RunResult, cost: str) -> float:

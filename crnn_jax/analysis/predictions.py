@@ -204,7 +204,7 @@ def _list_tags(all_runs: Sequence[StudyRun]) -> tuple[Tag, ...]:
                 len(np.unique(predictions.groups[clips])) < FEWEST_POSITIVES
                 for clips in (has_tag, ~has_tag)
             )
-        tags.append(Tag(tag.tag, tag.category, tag.n_test_positive, is_rare))
+        tags.append(Tag(tag.tag, tag.category, tag.n_test_positive, tag.popularity_rank, is_rare))
     return tuple(tags)
 
 

@@ -12,11 +12,13 @@ from jaxtyping import Float
 from crnn_jax.analysis.bootstrap import Resampled, resample
 from crnn_jax.analysis.comparison import (
     Difference,
+    Tag,
     compare,
     degrees_of_freedom,
     estimate,
+    estimate_each,
 )
-from crnn_jax.analysis.costs import COSTS, mean_cost
+from crnn_jax.analysis.costs import COSTS, MEMORY, mean_cost
 from crnn_jax.analysis.curves import Crossing, FittedLaw, fit_laws, group_by_curve
 from crnn_jax.analysis.pareto import pareto_front
 from crnn_jax.analysis.predictions import Study, StudyRun, read_study
@@ -24,6 +26,8 @@ from crnn_jax.analysis.scaling_laws import FEWEST_SIZES
 from crnn_jax.analysis.words import name_network
 from crnn_jax.config import FEWEST_POSITIVES, RESAMPLES, RULES, Architecture, Rule
 from crnn_jax.study.schema import Network
+
+Interval = tuple[float, float]
 
 # A run whose best epoch is beyond this part of it may not have converged.
 LAST_TENTH = 0.9
@@ -35,31 +39,40 @@ class NetworkScore:
 
     Attributes
     ----------
-    arch, rule, target, learning_rate, n_seeds
-        The network, the learning rate that was chosen, and how many seeds it was trained with.
+    arch, rule, target, n_seeds
+        The network, and how many seeds it was trained with.
+    learning_rate, train_fraction, max_train_seconds
+        The learning rate that was chosen; the part of the training split and the time budget.
     auc, bce
         Macro AUC and binary cross-entropy (nats) on the test split.
     auc_interval, bce_interval
         Their 95 % intervals; None without predictions.
     auc_unheard
         Mean macro AUC on the split ``unheard``, if there is one.
-    params, train_flops, train_s
-        Parameters; floating-point operations and seconds of training.
+    params, train_flops, train_s, peak_memory_bytes
+        Parameters; floating-point operations and seconds of training; memory of a step.
+    tags
+        AUC of each of the study's tags with its 95 % interval; None where a tag has one class only,
+        and for the interval without predictions.
     """
 
     arch: Architecture
     rule: Rule
     target: int
     learning_rate: float
+    train_fraction: float
+    max_train_seconds: float | None
     n_seeds: int
     auc: float
-    auc_interval: tuple[float, float] | None
+    auc_interval: Interval | None
     bce: float | None
-    bce_interval: tuple[float, float] | None
+    bce_interval: Interval | None
     auc_unheard: float | None
     params: int
     train_flops: float
     train_s: float
+    peak_memory_bytes: float
+    tags: tuple[tuple[float | None, Interval | None], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +82,7 @@ class Front:
     Attributes
     ----------
     cost
-        One of `crnn_jax.analysis.costs.COSTS`.
+        One of `crnn_jax.analysis.costs.COSTS`, or its `MEMORY`.
     networks
         From the cheapest to the most expensive.
     support
@@ -93,6 +106,8 @@ class Analysis:
         Clips of the test split, the groups that were resampled, and its tags that have an AUC.
     n_resamples
         Resamples of every interval.
+    tags
+        The tags of the test split.
     networks, differences, laws, crossings, fronts
         See their classes.
     notes
@@ -105,6 +120,7 @@ class Analysis:
     n_groups: int | None
     n_tags: int
     n_resamples: int
+    tags: tuple[Tag, ...]
     networks: tuple[NetworkScore, ...]
     differences: tuple[Difference, ...]
     laws: tuple[FittedLaw, ...]
@@ -141,6 +157,7 @@ def analyse(folder: epath.PathLike, n_resamples: int = RESAMPLES, seed: int = 0)
         n_groups=None if groups is None else len(np.unique(groups)),
         n_tags=first.n_tags_scored,
         n_resamples=n_resamples,
+        tags=study.tags,
         networks=tuple(
             _score(its_runs, scores.get(network)) for network, its_runs in study.networks.items()
         ),
@@ -158,14 +175,14 @@ def _mean_auc(its_runs: list[StudyRun]) -> float:
 
 def _interval(
     of_seeds: Float[np.ndarray, "seeds"], resampled: Float[np.ndarray, "resamples"]
-) -> tuple[float, float]:
+) -> Interval:
     degrees = float(degrees_of_freedom(resampled, of_seeds))
     return estimate(float(of_seeds.mean()), resampled, degrees=degrees).interval
 
 
 def _score(its_runs: list[StudyRun], resampled: Resampled | None) -> NetworkScore:
     first = its_runs[0].result
-    intervals: tuple[tuple[float, float] | None, tuple[float, float] | None] = (None, None)
+    intervals: tuple[Interval | None, Interval | None] = (None, None)
     bce: float | None
     if resampled is None:
         auc = _mean_auc(its_runs)
@@ -186,6 +203,8 @@ def _score(its_runs: list[StudyRun], resampled: Resampled | None) -> NetworkScor
         rule=first.rule,
         target=first.target,
         learning_rate=first.learning_rate,
+        train_fraction=first.train_fraction,
+        max_train_seconds=first.max_train_seconds,
         n_seeds=len(its_runs) if resampled is None else resampled.n_seeds,
         auc=auc,
         auc_interval=intervals[0],
@@ -195,6 +214,26 @@ def _score(its_runs: list[StudyRun], resampled: Resampled | None) -> NetworkScor
         params=first.params,
         train_flops=mean_cost([run.result for run in its_runs], "train_flops"),
         train_s=mean_cost([run.result for run in its_runs], "train_s"),
+        peak_memory_bytes=mean_cost([run.result for run in its_runs], MEMORY),
+        tags=_score_tags(its_runs, resampled),
+    )
+
+
+def _score_tags(
+    its_runs: list[StudyRun], resampled: Resampled | None
+) -> tuple[tuple[float | None, Interval | None], ...]:
+    if resampled is None:
+        each = zip(*(run.result.per_tag for run in its_runs), strict=True)
+        means = (np.mean([math.nan if tag.auc is None else tag.auc for tag in of]) for of in each)
+        return tuple((None if np.isnan(auc) else float(auc), None) for auc in means)
+    scored = np.flatnonzero(~np.isnan(resampled.auc))
+    of_seeds = resampled.auc_of_seeds[:, scored]
+    draws = resampled.resampled_auc[:, scored]
+    found = estimate_each(of_seeds.mean(axis=0), draws, degrees_of_freedom(draws, of_seeds))
+    of_tag = dict(zip(scored.tolist(), found, strict=True))
+    return tuple(
+        (of_tag[tag].value, of_tag[tag].interval) if tag in of_tag else (None, None)
+        for tag in range(len(resampled.auc))
     )
 
 
@@ -213,7 +252,7 @@ def _compare_all(study: Study, scores: Mapping[Network, Resampled]) -> Iterator[
 
 def _find_fronts(study: Study, scores: Mapping[Network, Resampled]) -> Iterator[Front]:
     networks = [network for network in study.networks if not scores or network in scores]
-    for cost in COSTS:
+    for cost in (*COSTS, MEMORY):
         costs = np.array(
             [
                 mean_cost([run.result for run in study.networks[network]], cost)

@@ -1,6 +1,8 @@
 """What an analysis says, in sentences."""
 
 from crnn_jax.analysis.comparison import Difference, Estimate
+from crnn_jax.analysis.costs import NAMES
+from crnn_jax.analysis.curves import Crossing
 from crnn_jax.study.schema import Network
 
 
@@ -33,3 +35,12 @@ def describe_tags(difference: Difference) -> str:
     """Return on how many tags the first network is better, worse, or neither."""
     counts = [difference.count(verdict) for verdict in ("higher", "lower", "undecided")]
     return "higher on {} tags, lower on {}, undecided on {}".format(*counts)
+
+
+def describe_crossing(crossing: Crossing) -> str:
+    """Return from which cost on an architecture is the better one, in a sentence."""
+    at = crossing.at
+    return (
+        f"{crossing.score} against {NAMES[crossing.cost]}: {crossing.first} ({crossing.rule}) is "
+        f"better than {crossing.second} from {at.value:,.3g} on ({at.low:,.3g} to {at.high:,.3g})"
+    )

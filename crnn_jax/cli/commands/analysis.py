@@ -1,4 +1,4 @@
-"""The command that says what a study's curves mean."""
+"""The commands that say, and show, what a study's curves mean."""
 
 import dataclasses
 import json
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from crnn_jax.analysis.comparison import Difference
-    from crnn_jax.analysis.curves import Crossing
     from crnn_jax.analysis.study import Analysis
 
 # Fewer leave nothing of a 95 % interval's ends.
@@ -51,14 +50,7 @@ class Analyse:
     def run(self) -> int:
         from crnn_jax.analysis.study import analyse
 
-        if self.resamples < FEWEST_RESAMPLES:
-            raise UserError(
-                f"too few for an interval; give {FEWEST_RESAMPLES} or more",
-                field="resamples",
-                value=self.resamples,
-            )
-        if self.seed < 0:
-            raise UserError("give 0 or more", field="seed", value=self.seed)
+        check_resampling(self.resamples, self.seed)
         analysis = analyse(self.folder, self.resamples, self.seed)
         if self.json:
             print(json.dumps(to_mapping(analysis), indent=2))
@@ -73,6 +65,47 @@ class Analyse:
                 for path in paths:
                     print(f"  {path}")
         return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Write a page that shows a sweep in a browser: one file, which opens offline.
+
+    Attributes
+    ----------
+    folder
+        The sweep's folder.
+    out
+        The file; if not given, `report.html` in the folder.
+    resamples
+        How often test clips and seeds are resampled for the intervals.
+    seed
+        Of the resampling.
+    """
+
+    folder: tyro.conf.Positional[str]
+    out: str | None = None
+    resamples: int = RESAMPLES
+    seed: int = 0
+
+    def run(self) -> int:
+        from crnn_jax.report.study_page import write_report
+
+        check_resampling(self.resamples, self.seed)
+        print(write_report(self.folder, self.out, n_resamples=self.resamples, seed=self.seed))
+        return 0
+
+
+def check_resampling(resamples: int, seed: int) -> None:
+    """Raise a UserError if intervals cannot be had from these."""
+    if resamples < FEWEST_RESAMPLES:
+        raise UserError(
+            f"too few for an interval; give {FEWEST_RESAMPLES} or more",
+            field="resamples",
+            value=resamples,
+        )
+    if seed < 0:
+        raise UserError("give 0 or more", field="seed", value=seed)
 
 
 def to_mapping(analysis: "Analysis") -> dict[str, Any]:
@@ -97,7 +130,7 @@ def to_mapping(analysis: "Analysis") -> dict[str, Any]:
 
 def show(analysis: "Analysis") -> None:
     """Print an analysis as tables."""
-    from crnn_jax.analysis.words import describe_difference, describe_tags
+    from crnn_jax.analysis.words import describe_crossing, describe_difference, describe_tags
 
     groups = "" if analysis.n_groups is None else f" in {analysis.n_groups:,} groups"
     print(
@@ -123,7 +156,7 @@ def show(analysis: "Analysis") -> None:
     if analysis.crossings:
         print("\nCrossings of the scaling laws:")
         for crossing in analysis.crossings:
-            print(f"  {_describe_crossing(crossing)}")
+            print(f"  {describe_crossing(crossing)}")
     if analysis.notes:
         print("\nTo be kept in mind:")
         for note in analysis.notes:
@@ -268,13 +301,3 @@ def _fronts(analysis: "Analysis") -> "Table":
         )
         table.add_row(NAMES[front.cost], ", ".join(shown))
     return table
-
-
-def _describe_crossing(crossing: "Crossing") -> str:
-    from crnn_jax.analysis.costs import NAMES
-
-    at = crossing.at
-    return (
-        f"{crossing.score} against {NAMES[crossing.cost]}: {crossing.first} ({crossing.rule}) is "
-        f"better than {crossing.second} from {at.value:,.3g} on ({at.low:,.3g} to {at.high:,.3g})"
-    )

@@ -31,6 +31,8 @@ from crnn_jax.signals import sigterm_raises
 from crnn_jax.user_text import printable
 
 if TYPE_CHECKING:
+    from etils import epath
+
     from crnn_jax.models.budget import Budget
     from crnn_jax.study.events import SweepEvent
     from crnn_jax.study.manifest import Origin
@@ -215,11 +217,25 @@ def _run_sweep(
         print("\nFigures:")
         for path in draw(summary.out):
             print(f"  {path}")
+        print(_report(summary.out))
     if summary.is_first and summary.failed:
         names = ", ".join(cell.name for cell in summary.failed)
         counts = f"{len(summary.failed)} of {len(summary.cells)} cells failed"
         print(f"{counts} ({names}); see {summary.out}/*/failed.json")
     return 1 if summary.failed else 0
+
+
+def _report(out: "epath.Path") -> str:
+    """Write a sweep's page, and return what to say of it."""
+    from crnn_jax.report.html import require_altair
+    from crnn_jax.report.study_page import write_report
+
+    try:
+        require_altair()
+        return f"\nReport: {write_report(out)}"
+    except UserError as error:
+        # The results are there; what is lacking is said, such as a package.
+        return f"\nNo report: {error}"
 
 
 @dataclasses.dataclass(frozen=True)

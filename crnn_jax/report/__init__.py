@@ -1,0 +1,1 @@
+"""Pages of a study, of a run and of several studies, each one file that opens offline."""
