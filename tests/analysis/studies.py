@@ -18,14 +18,14 @@ GAINS = {
 }
 
 
-def make_split(n_clips=240, seed=0):
+def make_split(n_clips=240, seed=0, tags=TAGS):
     """Targets of clips in groups of two."""
     rng = np.random.default_rng(seed)
-    targets = (rng.random((n_clips, len(TAGS))) < 0.35).astype(np.uint8)
+    targets = (rng.random((n_clips, len(tags))) < 0.35).astype(np.uint8)
     return targets, np.arange(n_clips) // 2
 
 
-def write_run(out, cell, gain, split, *, params=None, with_predictions=True, **changes):
+def write_run(out, cell, gain, split, *, params=None, with_predictions=True, tags=TAGS, **changes):
     """Write a run whose tags' scores are `gain` standard deviations higher where a tag is present.
 
     Returns its result.
@@ -59,7 +59,7 @@ def write_run(out, cell, gain, split, *, params=None, with_predictions=True, **c
         "n_train": 1000,
         "n_valid": 100,
         "n_test": len(targets),
-        "n_tags": len(TAGS),
+        "n_tags": len(tags),
         "n_tags_scored": scores.n_scored,
         "dataset": "synthetic/made-up",
         "device": "cpu",
@@ -78,7 +78,7 @@ def write_run(out, cell, gain, split, *, params=None, with_predictions=True, **c
         "per_tag": tuple(
             TagResult(tag, category, rank, int(targets[:, rank - 1].sum()), auc, ap)
             for rank, ((tag, category), auc, ap) in enumerate(
-                zip(TAGS.items(), scores.auc, scores.average_precision, strict=True), start=1
+                zip(tags.items(), scores.auc, scores.average_precision, strict=True), start=1
             )
         ),
         "versions": {},
@@ -93,13 +93,15 @@ def write_run(out, cell, gain, split, *, params=None, with_predictions=True, **c
     return result
 
 
-def write_study(out, gains, targets=(25_000, 50_000, 100_000, 200_000), seeds=(0, 1, 2), **options):
+def write_study(
+    out, gains, targets=(25_000, 50_000, 100_000, 200_000), seeds=(0, 1, 2), tags=TAGS, **options
+):
     """Write a study; `gains` gives for each architecture a function of the size."""
-    split = make_split()
+    split = make_split(tags=tags)
     results = {}
     for arch, gain in gains.items():
         for target in targets:
             for seed in seeds:
                 cell = Cell(arch, target, "uniform", seed)
-                results[cell] = write_run(out, cell, gain(target), split, **options)
+                results[cell] = write_run(out, cell, gain(target), split, tags=tags, **options)
     return results

@@ -147,11 +147,14 @@ async function select(network) {
   await set({ selected: state.selected, ...signalsNow("tags") });
 }
 
-async function toggle(button) {
-  const name = button.dataset.line;
-  const hides = button.getAttribute("aria-pressed") === "true";
-  button.setAttribute("aria-pressed", String(!hides));
-  state.hidden[hides ? "add" : "delete"](name);
+// A line that is pressed is shown alone, or with the others that are pressed; if none is, all are.
+async function toggle(pressed) {
+  pressed.setAttribute("aria-pressed", String(pressed.getAttribute("aria-pressed") !== "true"));
+  const buttons = [...document.querySelectorAll("button[data-line]")];
+  const chosen = buttons.filter((each) => each.getAttribute("aria-pressed") === "true");
+  state.hidden = new Set(chosen.length ? buttons.filter((each) => !chosen.includes(each))
+    .map((each) => each.dataset.line) : []);
+  buttons.forEach((each) => each.classList.toggle("is-hidden", state.hidden.has(each.dataset.line)));
   filterRows();
   await set({ hidden: [...state.hidden] });
 }
