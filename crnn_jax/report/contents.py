@@ -220,7 +220,7 @@ def _tabulate_points(analysis: Analysis) -> Columns:
                 number,
                 row.auc,
                 *(row.auc_interval or (None, None)),
-                *(float(getattr(row, axis)) for axis in AXES),
+                *(getattr(row, axis) for axis in AXES),
             )
             for number, row in enumerate(analysis.networks)
         ),

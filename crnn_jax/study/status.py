@@ -135,9 +135,9 @@ class StatusReader:
     def _read_cells(self, folder: epath.Path, prefix: str, now: float) -> list[CellStatus]:
         manifest = read_manifest(folder)
         names = dict.fromkeys(() if manifest is None else manifest.cells)
-        names |= dict.fromkeys(
-            path.parent.name for kind in ("config", "result") for path in _find(folder, kind)
-        )
+        for kind in ("config", "result", "failed"):
+            begun = sorted(folder.glob(f"*/{kind}.json"))
+            names |= dict.fromkeys(path.parent.name for path in begun)
         return [self._read_cell(folder / name, prefix + name, now) for name in names]
 
     def _read_cell(self, run: epath.Path, name: str, now: float) -> CellStatus:
@@ -163,10 +163,6 @@ class StatusReader:
         if (run / "config.json").exists():
             return CellStatus(name, "stopped", auc=_last_auc(run))
         return CellStatus(name, "waiting")
-
-
-def _find(folder: epath.Path, kind: str) -> list[epath.Path]:
-    return sorted(folder.glob(f"*/{kind}.json"))
 
 
 def _read_json(path: epath.Path) -> Mapping[str, Any] | None:

@@ -196,9 +196,9 @@ function sortBy(header) {
 
 // ---- Start ----
 
-function onChange(id, change) {
+function onChange(id, change, event = "change") {
   const element = document.getElementById(id);
-  if (element) element.addEventListener("input", () => change(element.value));
+  if (element) element.addEventListener(event, () => change(element.value));
 }
 
 async function start() {
@@ -210,7 +210,7 @@ async function start() {
     row.addEventListener("click", () => {
       if (String(window.getSelection()) === "") select(Number(row.dataset.network));
     }));
-  onChange("filter", filterRows);
+  onChange("filter", filterRows, "input");
   onChange("axis", (axis) => { state.axis = axis; drawCosts(); });
   onChange("curve-score", (score) => { state.curves = score; drawCurves(); });
   onChange("curve-time", (time) => { state.time = time; drawCurves(); });
