@@ -145,7 +145,7 @@ def _keep_one_split(all_runs: list[StudyRun]) -> tuple[list[StudyRun], list[str]
             f"{_list(lacking)}: no predictions-test.npz, so not in intervals, comparisons and "
             f"fronts; train again to have them"
         )
-    splits = {run.name: _identify(run) for run in all_runs}
+    splits = {run.name: identify_split(run) for run in all_runs}
     counts = collections.Counter(split for split in splits.values() if split is not None)
     if len(counts) > 1:
         ((most, _),) = counts.most_common(1)
@@ -155,7 +155,7 @@ def _keep_one_split(all_runs: list[StudyRun]) -> tuple[list[StudyRun], list[str]
     return _share_groups(all_runs, notes), notes
 
 
-def _identify(run: StudyRun) -> str | None:
+def identify_split(run: StudyRun) -> str | None:
     """Return what distinguishes the tags and the targets of a run's test split."""
     if run.predictions is None:
         return None

@@ -159,7 +159,8 @@ def analyse(folder: epath.PathLike, n_resamples: int = RESAMPLES, seed: int = 0)
         n_resamples=n_resamples,
         tags=study.tags,
         networks=tuple(
-            _score(its_runs, scores.get(network)) for network, its_runs in study.networks.items()
+            score_network(its_runs, scores.get(network))
+            for network, its_runs in study.networks.items()
         ),
         differences=tuple(_compare_all(study, scores)),
         laws=laws,
@@ -180,7 +181,8 @@ def _interval(
     return estimate(float(of_seeds.mean()), resampled, degrees=degrees).interval
 
 
-def _score(its_runs: list[StudyRun], resampled: Resampled | None) -> NetworkScore:
+def score_network(its_runs: list[StudyRun], resampled: Resampled | None) -> NetworkScore:
+    """Return a network's scores and costs, of its seeds and of their resamples."""
     first = its_runs[0].result
     intervals: tuple[Interval | None, Interval | None] = (None, None)
     bce: float | None

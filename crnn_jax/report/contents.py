@@ -157,7 +157,7 @@ def _make_tables(
         "runs": _tabulate_runs(chosen, networks),
         "laws": _tabulate_laws(analysis, place),
         "fronts": _tabulate_fronts(analysis, networks),
-        "tags": _columns(
+        "tags": make_columns(
             ("tag", "category", "rank", "positives"),
             (
                 (printable(tag.name), printable(tag.category), tag.popularity_rank, tag.n_positive)
@@ -184,7 +184,7 @@ def _stands_for_network(
     return all(getattr(result, axis) == getattr(row, axis) for axis in axes)
 
 
-def _columns(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Columns:
+def make_columns(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Columns:
     """Turn rows into columns, with numbers as exact as a chart needs them."""
     columns: Columns = {name: [] for name in names}
     for row in rows:
@@ -203,7 +203,7 @@ def _shorten(value: Any) -> Any:
 def _tabulate_networks(
     analysis: Analysis, place: Mapping[tuple[Architecture, Rule], int]
 ) -> Columns:
-    return _columns(
+    return make_columns(
         ("line", "target", "parameters", "seeds"),
         (
             (place[row.arch, row.rule], row.target, row.params, row.n_seeds)
@@ -213,7 +213,7 @@ def _tabulate_networks(
 
 
 def _tabulate_points(analysis: Analysis) -> Columns:
-    return _columns(
+    return make_columns(
         ("network", "auc", "low", "high", *AXES),
         (
             (
@@ -228,7 +228,7 @@ def _tabulate_points(analysis: Analysis) -> Columns:
 
 
 def _tabulate_runs(chosen: Mapping[str, RunResult], networks: Mapping[NetworkKey, int]) -> Columns:
-    return _columns(
+    return make_columns(
         ("name", "network", "seed", "auc", *AXES),
         (
             (
@@ -244,7 +244,7 @@ def _tabulate_runs(chosen: Mapping[str, RunResult], networks: Mapping[NetworkKey
 
 
 def _tabulate_laws(analysis: Analysis, place: Mapping[tuple[Architecture, Rule], int]) -> Columns:
-    return _columns(
+    return make_columns(
         ("line", "axis", "x", "auc", "low", "high"),
         (
             (place[law.arch, law.rule], law.cost, x, 1 - y.value, 1 - y.high, 1 - y.low)
@@ -261,11 +261,11 @@ def _tabulate_fronts(analysis: Analysis, networks: Mapping[NetworkKey, int]) -> 
         support = front.support or (None,) * len(front.networks)
         for network, part in zip(front.networks, support, strict=True):
             rows.append((front.cost, networks[_key_of(network)], part))
-    return _columns(("axis", "network", "support"), rows)
+    return make_columns(("axis", "network", "support"), rows)
 
 
 def _tabulate_tag_scores(analysis: Analysis) -> Columns:
-    return _columns(
+    return make_columns(
         ("network", "tag", "auc", "low", "high"),
         (
             (number, tag, auc, *(interval or (None, None)))
@@ -288,7 +288,7 @@ def _tabulate_curves(folder: epath.Path, chosen: Mapping[str, RunResult]) -> Col
             (number, each["epoch"], each["train_s"], each["loss"], each["valid_auc"])
             for each in shown
         ]
-    return _columns(("run", "epoch", "seconds", "loss", "auc"), rows)
+    return make_columns(("run", "epoch", "seconds", "loss", "auc"), rows)
 
 
 def read_history(run: epath.Path) -> list[dict[str, float]]:

@@ -135,7 +135,7 @@ def make_page(title: str, body: str, contents: Any, script: str) -> bytes:
         body=body,
         contents=values,
         bundle=vega_bundle(),
-        script=read_asset(script),
+        script=read_asset("common.js") + read_asset(script),
     )
     return page.encode()
 

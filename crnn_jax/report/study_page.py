@@ -106,7 +106,7 @@ def render(contents: StudyContents) -> bytes:
         )
     )
     title = f"{contents.folder}: {analysis.dataset}"
-    return make_page(title, body, values, "page.js")
+    return make_page(title, body, values, "study.js")
 
 
 def _choose_target(contents: StudyContents) -> int:

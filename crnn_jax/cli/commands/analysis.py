@@ -69,12 +69,12 @@ class Analyse:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Write a page that shows a sweep in a browser: one file, which opens offline.
+    """Write a page that shows a sweep or a run in a browser: one file, which opens offline.
 
     Attributes
     ----------
     folder
-        The sweep's folder.
+        The sweep's folder, or that of one of its runs.
     out
         The file; if not given, `report.html` in the folder.
     resamples
@@ -89,9 +89,16 @@ class Report:
     seed: int = 0
 
     def run(self) -> int:
+        from etils import epath
+
+        from crnn_jax.report.run_contents import is_run
+        from crnn_jax.report.run_page import write_run_report
         from crnn_jax.report.study_page import write_report
 
         check_resampling(self.resamples, self.seed)
+        if is_run(epath.Path(self.folder)):
+            print(write_run_report(self.folder, self.out))
+            return 0
         print(write_report(self.folder, self.out, n_resamples=self.resamples, seed=self.seed))
         return 0
 
