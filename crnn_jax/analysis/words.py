@@ -31,6 +31,17 @@ def describe_difference(difference: Difference) -> str:
     return f"at {target:,} parameters {first} {verb} {second} by {abs(auc.value):.3f} ({interval})"
 
 
+def describe_change(difference: Difference, study: str, first: str) -> str:
+    """Return how a network's AUC in a study differs from that in the first one, in a sentence."""
+    network, auc = difference.first, difference.auc
+    what = f"{name_network(network)} of {network.target:,} parameters"
+    interval = f"95 % interval {auc.low:+.3f} to {auc.high:+.3f}"
+    if not auc.excludes_zero:
+        return f"{what}: {study} and {first} cannot be told apart ({auc.value:+.3f}, {interval})"
+    better = "better" if auc.value > 0 else "worse"
+    return f"{what}: {better} in {study} than in {first} by {abs(auc.value):.3f} ({interval})"
+
+
 def describe_tags(difference: Difference) -> str:
     """Return on how many tags the first network is better, worse, or neither."""
     counts = [difference.count(verdict) for verdict in ("higher", "lower", "undecided")]

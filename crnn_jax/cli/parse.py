@@ -10,9 +10,10 @@ from typing import Annotated, Any, Union
 import tyro
 
 import crnn_jax
-from crnn_jax.cli.commands.analysis import Analyse, Report
+from crnn_jax.cli.commands.analysis import Analyse
 from crnn_jax.cli.commands.benchmark import Benchmark
 from crnn_jax.cli.commands.data import Inspect, Prepare
+from crnn_jax.cli.commands.report import Compare, Report
 from crnn_jax.cli.commands.study import Evaluate, Plot, Solve, Sweep, Train
 from crnn_jax.cli.commands.tagging import Embed, ImportKeras, Tag
 from crnn_jax.cli.commands.watch import Watch
@@ -90,6 +91,7 @@ def _command_of(arguments: Sequence[str], sweep: Sweep) -> Any:
         Annotated[ImportKeras, subcommand("import-keras")],
         Annotated[Plot, subcommand("plot")],
         Annotated[Analyse, subcommand("analyse")],
+        Annotated[Compare, subcommand("compare")],
         Annotated[Report, subcommand("report")],
         Annotated[Watch, subcommand("watch")],
         Annotated[Benchmark, subcommand("benchmark")],

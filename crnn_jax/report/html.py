@@ -103,6 +103,15 @@ def _value(cell: Cell) -> str:
     return "" if cell.value is None else f' data-value="{cell.value!r}"'
 
 
+def make_list(sentences: Sequence[str], shown: int | None = None) -> str:
+    """Return a list, of which what is beyond the first ones is folded away."""
+    first, more = sentences[:shown], sentences[shown:] if shown is not None else ()
+    parts = ["<ul>", *(f"<li>{escape(each)}</li>" for each in first), "</ul>"]
+    if more:
+        parts += [f"<details><summary>{len(more)} more</summary>", make_list(more), "</details>"]
+    return "".join(parts)
+
+
 def make_select(
     identifier: str, label: str, options: Sequence[tuple[str, str]], chosen: str
 ) -> str:

@@ -15,7 +15,15 @@ from crnn_jax.report.contents import (
     count_values,
     name_architecture,
 )
-from crnn_jax.report.html import Cell, attribute, escape, make_select, make_table, number
+from crnn_jax.report.html import (
+    Cell,
+    attribute,
+    escape,
+    make_list,
+    make_select,
+    make_table,
+    number,
+)
 
 # Sentences of the verdict on the first screen.
 FIRST_SENTENCES = 5
@@ -75,17 +83,8 @@ def _make_verdict(contents: StudyContents) -> str:
         said.append(f"{contents.unfinished} cells are not finished yet")
     return (
         '<section class="verdict" aria-label="Verdict"><strong>The two best networks of each size'
-        f"</strong>{_make_list(said, shown=FIRST_SENTENCES)}</section>"
+        f"</strong>{make_list(said, shown=FIRST_SENTENCES)}</section>"
     )
-
-
-def _make_list(sentences: Sequence[str], shown: int | None = None) -> str:
-    """Return a list, of which what is beyond the first ones is folded away."""
-    first, more = sentences[:shown], sentences[shown:] if shown is not None else ()
-    parts = ["<ul>", *(f"<li>{escape(each)}</li>" for each in first), "</ul>"]
-    if more:
-        parts += [f"<details><summary>{len(more)} more</summary>", _make_list(more), "</details>"]
-    return "".join(parts)
 
 
 def make_legend(lines: Sequence[Line]) -> str:
@@ -242,10 +241,10 @@ def make_differences(contents: StudyContents) -> str:
         parts.append(
             f"<section><h2>All comparisons</h2><details><summary>{len(said)} comparisons of "
             f"networks of one size, and crossings of their laws</summary>"
-            f"{_make_list(said)}</details></section>"
+            f"{make_list(said)}</details></section>"
         )
     if analysis.notes:
-        notes = _make_list(analysis.notes)
+        notes = make_list(analysis.notes)
         parts.append(f"<section><h2>To be kept in mind</h2>{notes}</section>")
     return "\n".join(parts)
 

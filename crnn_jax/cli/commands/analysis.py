@@ -1,4 +1,4 @@
-"""The commands that say, and show, what a study's curves mean."""
+"""The command that says what a study's curves mean."""
 
 import dataclasses
 import json
@@ -15,6 +15,7 @@ from crnn_jax.user_text import printable
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from crnn_jax.analysis.across import Across
     from crnn_jax.analysis.comparison import Difference
     from crnn_jax.analysis.study import Analysis
 
@@ -67,42 +68,6 @@ class Analyse:
         return 0
 
 
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """Write a page that shows a sweep or a run in a browser: one file, which opens offline.
-
-    Attributes
-    ----------
-    folder
-        The sweep's folder, or that of one of its runs.
-    out
-        The file; if not given, `report.html` in the folder.
-    resamples
-        How often test clips and seeds are resampled for the intervals.
-    seed
-        Of the resampling.
-    """
-
-    folder: tyro.conf.Positional[str]
-    out: str | None = None
-    resamples: int = RESAMPLES
-    seed: int = 0
-
-    def run(self) -> int:
-        from etils import epath
-
-        from crnn_jax.report.run_contents import is_run
-        from crnn_jax.report.run_page import write_run_report
-        from crnn_jax.report.study_page import write_report
-
-        check_resampling(self.resamples, self.seed)
-        if is_run(epath.Path(self.folder)):
-            print(write_run_report(self.folder, self.out))
-            return 0
-        print(write_report(self.folder, self.out, n_resamples=self.resamples, seed=self.seed))
-        return 0
-
-
 def check_resampling(resamples: int, seed: int) -> None:
     """Raise a UserError if intervals cannot be had from these."""
     if resamples < FEWEST_RESAMPLES:
@@ -115,7 +80,7 @@ def check_resampling(resamples: int, seed: int) -> None:
         raise UserError("give 0 or more", field="seed", value=seed)
 
 
-def to_mapping(analysis: "Analysis") -> dict[str, Any]:
+def to_mapping(analysis: "Analysis | Across") -> dict[str, Any]:
     """Return an analysis as JSON values; networks become objects."""
 
     def convert(value: Any) -> Any:
@@ -170,7 +135,7 @@ def show(analysis: "Analysis") -> None:
             print(printable(f"  {note}"))
 
 
-def _table(title: str, names: Sequence[str], numbers: Sequence[str] = ()) -> "Table":
+def make_titled(title: str, names: Sequence[str], numbers: Sequence[str] = ()) -> "Table":
     from rich.table import Table
 
     table = Table(title=title)
@@ -193,7 +158,7 @@ def _describe_score(value: float | None, interval: tuple[float, float] | None, d
 
 
 def _scores(analysis: "Analysis") -> "Table":
-    table = _table(
+    table = make_titled(
         "Scores on the test split",
         ("architecture", "rule"),
         (
@@ -234,7 +199,7 @@ def _name_pair(difference: "Difference") -> tuple[str, str, str]:
 def _differences(analysis: "Analysis") -> "Table":
     from crnn_jax.analysis.words import describe_interval
 
-    table = _table(
+    table = make_titled(
         "Differences of networks of one size (AUC of the first minus the second)",
         ("first", "second"),
         ("size", "difference", "p", "tags higher", "lower", "undecided"),
@@ -253,7 +218,7 @@ def _categories(analysis: "Analysis") -> "Table":
     from crnn_jax.analysis.words import describe_interval
 
     names = list(dict.fromkeys(name for row in analysis.differences for name in row.categories))
-    table = _table(
+    table = make_titled(
         "The same, by category of tags", ("first", "second"), ("size", *map(printable, names))
     )
     for row in analysis.differences:
@@ -271,7 +236,7 @@ def _laws(analysis: "Analysis") -> "Table":
     from crnn_jax.analysis.costs import NAMES
     from crnn_jax.analysis.words import describe_interval
 
-    table = _table(
+    table = make_titled(
         "Scaling laws: score = floor + scale · cost^−exponent",
         ("score", "cost", "architecture", "rule"),
         ("size", "points", "exponent", "floor"),
@@ -295,7 +260,7 @@ def _fronts(analysis: "Analysis") -> "Table":
     from crnn_jax.analysis.costs import NAMES
     from crnn_jax.analysis.words import name_network
 
-    table = _table(
+    table = make_titled(
         "Pareto fronts of AUC: no network is better at the same cost or less",
         ("cost", "networks (part of the resamples in which each is on the front)"),
     )

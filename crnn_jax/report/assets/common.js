@@ -3,6 +3,8 @@
 
 const page = JSON.parse(document.getElementById("contents").textContent);
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
+// Charts with a row for each value of a field of a table.
+const ROWS = { tags: ["tagScores", "label"], differences: ["differences", "network"] };
 // Views by the element that they are in, with what draws them again.
 const views = new Map();
 
@@ -25,6 +27,7 @@ function themeOf() {
     font: getComputedStyle(document.body).fontFamily,
     view: { stroke: null },
     range: { category: page.looks.map((look) => (dark.matches ? look.dark : look.light)) },
+    legend: { labelColor: colour("--text"), labelFontSize: 12 },
     axis: {
       labelColor: colour("--text"), titleColor: colour("--text"), gridColor: colour("--line"),
       domainColor: colour("--muted"), tickColor: colour("--muted"),
@@ -38,8 +41,11 @@ function themeOf() {
 async function draw(element, name, fill, values, onClick = () => {}) {
   const spec = structuredClone(page.charts[name]);
   spec.datasets = fill();
-  // The height of a chart of tags is that of one of them.
-  if (name === "tags") spec.height *= new Set(spec.datasets.tagScores.map((row) => row.label)).size;
+  // The height of a chart of many rows is that of one of them.
+  if (ROWS[name]) {
+    const [table, field] = ROWS[name];
+    spec.height *= new Set(spec.datasets[table].map((row) => row[field])).size;
+  }
   const now = values();
   for (const parameter of spec.params || []) {
     if (now[parameter.name] !== undefined) parameter.value = now[parameter.name];
@@ -95,6 +101,18 @@ function sortBy(header) {
     return descending ? -order : order;
   });
   table.tBodies[0].append(...keyed.map(({ row }) => row));
+}
+
+// A line that is pressed is shown alone, or with the others that are pressed; if none is, all are.
+function followLegend(hide) {
+  const buttons = [...document.querySelectorAll("button[data-line]")];
+  buttons.forEach((button) => button.addEventListener("click", () => {
+    button.setAttribute("aria-pressed", String(button.getAttribute("aria-pressed") !== "true"));
+    const chosen = buttons.filter((each) => each.getAttribute("aria-pressed") === "true");
+    const left = chosen.length ? buttons.filter((each) => !chosen.includes(each)) : [];
+    buttons.forEach((each) => each.classList.toggle("is-hidden", left.includes(each)));
+    hide(left.map((each) => each.dataset.line));
+  }));
 }
 
 function colourLegend() {

@@ -93,18 +93,6 @@ async function select(network) {
   await set(parameters());
 }
 
-// A line that is pressed is shown alone, or with the others that are pressed; if none is, all are.
-async function toggle(pressed) {
-  pressed.setAttribute("aria-pressed", String(pressed.getAttribute("aria-pressed") !== "true"));
-  const buttons = [...document.querySelectorAll("button[data-line]")];
-  const chosen = buttons.filter((each) => each.getAttribute("aria-pressed") === "true");
-  state.hidden = new Set(chosen.length ? buttons.filter((each) => !chosen.includes(each))
-    .map((each) => each.dataset.line) : []);
-  buttons.forEach((each) => each.classList.toggle("is-hidden", state.hidden.has(each.dataset.line)));
-  filterRows();
-  await set(parameters());
-}
-
 // ---- Tables ----
 
 function filterRows() {
@@ -121,8 +109,11 @@ function filterRows() {
 
 // ---- Start ----
 
-document.querySelectorAll("button[data-line]").forEach((button) =>
-  button.addEventListener("click", () => toggle(button)));
+followLegend((names) => {
+  state.hidden = new Set(names);
+  filterRows();
+  return set(parameters());
+});
 document.querySelectorAll("tr[data-network]").forEach((row) =>
   row.addEventListener("click", () => {
     // Not at the end of marking text.
