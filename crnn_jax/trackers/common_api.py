@@ -50,18 +50,13 @@ class CommonApi:
         # As one line: the last of the old ones may be cut short.
         write_file(self._path, _line(noted))
         self._concluded = "concluded" in noted
-        self._notes = Path(self._path).open("ab", buffering=0)  # noqa: SIM115
-        try:
-            with _quiet():
-                self._module.init(
-                    project=noted["project"],
-                    name=self._run.name,
-                    config=dict(self._run.settings),
-                    **self._options(noted["id"], resumed),
-                )
-        except Exception:
-            self._notes.close()
-            raise
+        with _quiet():
+            self._module.init(
+                project=noted["project"],
+                name=self._run.name,
+                config=dict(self._run.settings),
+                **self._options(noted["id"], resumed),
+            )
         return Logged(step=noted.get("step", 0), epoch=noted.get("epoch", 0))
 
     def _options(self, run_id: str, resumed: bool) -> dict[str, Any]:
@@ -95,7 +90,6 @@ class CommonApi:
 
     def close(self) -> None:
         """Write what is waiting, and end the tracker's run, for now or for good."""
-        self._notes.close()
         with _quiet():
             self._module.finish()
 
@@ -105,7 +99,8 @@ class CommonApi:
         Before, and not after: a process that is killed in between leaves a gap of one point, not
         the same point twice.
         """
-        append(self._notes, _line(what))
+        with Path(self._path).open("ab", buffering=0) as notes:
+            append(notes, _line(what))
 
 
 def read_notes(path: epath.Path) -> dict[str, Any]:

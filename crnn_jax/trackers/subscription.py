@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import importlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from etils import epath
@@ -105,18 +105,10 @@ class Follower:
         The tracker, and what it follows.
     every
         Steps from one record of a step to the next.
-    opened
-        Makes the tracker.
     """
 
-    def __init__(
-        self,
-        name: TrackerName,
-        run: TrackedRun,
-        every: int,
-        opened: Callable[[TrackerName, TrackedRun], Tracker] = open_tracker,
-    ):
-        self._name, self._run, self._every, self._opened = name, run, every, opened
+    def __init__(self, name: TrackerName, run: TrackedRun, every: int):
+        self._name, self._run, self._every = name, run, every
         # None before it begins, and after it has failed.
         self._tracker: Tracker | None = None
         self._logged = Logged()
@@ -127,7 +119,7 @@ class Follower:
         with self._until_it_fails():
             match event:
                 case RunBegun(step, history):
-                    tracker = self._opened(self._name, self._run)
+                    tracker = open_tracker(self._name, self._run)
                     self._logged = tracker.begin(step, history)
                     self._tracker, self._last_step = tracker, step
                 case StepDone():

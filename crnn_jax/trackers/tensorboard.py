@@ -57,16 +57,19 @@ class TensorBoard:
             head.append(Event(wall_time=now, step=0, session_log=start))
         number = int(before[-1].name.rpartition(".")[2]) + 1 if before else 1
         path = folder / NAME.format(number)
-        # Beside the folder, where TensorBoard does not see it, and `runs.hold` removes leftovers.
-        made = self._run.folder / ".tensorboard.tmp"
+        # A name that TensorBoard does not take for that of an event file.
+        made = folder / ".begun.tmp"
         try:
             made.write_bytes(b"".join(map(_frame, [*head, *kept])))
             put_in_place(made, path)
         finally:
             # Exists only if something failed.
             made.unlink(missing_ok=True)
-        for old in before:
+        for old in before[:-1]:
             old.unlink()
+        if before:
+            # Emptied, and not removed yet: a TensorBoard that is reading it would go no further.
+            before[-1].write_bytes(b"")
         self._file = Path(path).open("ab", buffering=0)  # noqa: SIM115
         epochs = sum(record.step <= epochs_until for record in history)
         return Logged(step=step, epoch=epochs)
