@@ -6,7 +6,7 @@ on, and ``metrics.jsonl``, which no tracker writes, has its history.
 
 import contextlib
 import dataclasses
-import importlib
+import importlib.util
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
@@ -74,6 +74,22 @@ class Tracker(Protocol):
 
     def close(self) -> None:
         """End, for now or for good."""
+
+
+def only_installed(names: Sequence[TrackerName]) -> tuple[TrackerName, ...]:
+    """Return the trackers whose packages are installed, and warn of each of the others.
+
+    Once for a study, where opening a tracker would warn for each of its runs.
+    """
+    installed = []
+    for name in names:
+        package, _ = PACKAGES[name]
+        if importlib.util.find_spec(package) is None:
+            missing = ModuleNotFoundError(name=package)
+            warnings.warn(describe_failure(name, missing), stacklevel=2)
+        else:
+            installed.append(name)
+    return tuple(installed)
 
 
 def open_tracker(name: TrackerName, run: TrackedRun) -> Tracker:

@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +111,12 @@ def interrupt(study: SweepConfig, data: PreparedSet, out: epath.Path, *, step: i
 def same_numbers(out: epath.Path, plain: epath.Path) -> bool:
     """Whether two runs have the same result, apart from times."""
     return numbers(Path(out, CELL)) == numbers(Path(plain, CELL))
+
+
+def of_trackers(warnings: Iterable) -> list[str]:
+    """What was said of trackers: `pytest.warns` also has what is otherwise not shown."""
+    lines = [str(warning.message) for warning in warnings]
+    return [line for line in lines if "--tracker" in line]
 
 
 def float32(value: float) -> float:

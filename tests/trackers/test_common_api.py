@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 from etils import epath
 
+from crnn_jax import api
 from crnn_jax.errors import UserError
 from crnn_jax.study.sweep import sweep
 from crnn_jax.study.tracking import name_project
+from crnn_jax.trackers import subscription
 from tests.commands import finish, history, snapshots, wait_until
-from tests.trackers.conftest import CELL, interrupt, read_curves, same_numbers, tracked
+from tests.trackers.conftest import CELL, interrupt, of_trackers, read_curves, same_numbers, tracked
 
 
 class Package:
@@ -105,7 +107,7 @@ def test_a_tracker_that_fails_is_not_called_again(small_set, tmp_path, monkeypat
     study, out = tracked("wandb", every=3, epochs=1), epath.Path(tmp_path)
     with pytest.warns(UserWarning, match="tracker") as said:
         assert sweep(study, small_set, out) == []
-    (line,) = (str(warning.message) for warning in said)
+    (line,) = of_trackers(said)
     name = ["init", "log", "log", "log", "log", "finish"][fails_at]
     assert line == (
         f"--tracker wandb: RuntimeError: {name} is; install another version of wandb, or leave it "
@@ -137,9 +139,18 @@ def test_a_package_that_is_not_installed(small_set, tmp_path, monkeypatch, track
     out = epath.Path(tmp_path)
     with pytest.warns(UserWarning, match="tracker") as said:
         assert sweep(tracked(tracker, epochs=1), small_set, out) == []
-    (line,) = (str(warning.message) for warning in said)
+    (line,) = of_trackers(said)
     assert line.startswith(f"--tracker {tracker}: not installed; {fix}, or leave it out; the run")
     assert (out / CELL / "result.json").exists()
+
+
+def test_a_study_says_once_what_is_not_installed(small_set, tmp_path, monkeypatch):
+    monkeypatch.setitem(subscription.PACKAGES, "wandb", ("no_such_package", "wandb"))
+    study = dataclasses.replace(tracked("wandb", epochs=1), seeds=(0, 1))
+    with pytest.warns(UserWarning, match="--tracker wandb: not installed") as said:
+        summary = api.sweep(study, tmp_path, data=small_set)
+    (_,) = of_trackers(said)
+    assert (len(summary.results()), summary.failed) == (2, ())
 
 
 def test_an_unknown_tracker_is_refused(command):

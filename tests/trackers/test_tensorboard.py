@@ -20,6 +20,7 @@ from tests.trackers.conftest import (
     CELL,
     float32,
     interrupt,
+    of_trackers,
     often,
     read_curves,
     same_numbers,
@@ -209,7 +210,7 @@ def test_a_file_in_place_of_the_folder(small_set, tmp_path, plain):
     (out / CELL / "tensorboard").write_text("")
     with pytest.warns(UserWarning, match="tracker") as said:
         assert sweep(tracked("tensorboard"), small_set, out) == []
-    (line,) = (str(warning.message) for warning in said)
+    (line,) = of_trackers(said)
     assert line.startswith("--tracker tensorboard: FileExistsError: ")
     assert "make the folder writable" in line
     assert "\n" not in line
@@ -234,7 +235,7 @@ def test_a_disk_that_fills_up_while_a_run_trains(small_set, tmp_path, tiny_disk)
     Path(out, CELL, "tensorboard").symlink_to(tiny_disk)
     with pytest.warns(UserWarning, match="tracker") as said:
         assert sweep(tracked("tensorboard", epochs=6), small_set, out) == []
-    (line,) = (str(warning.message) for warning in said)
+    (line,) = of_trackers(said)
     assert line == (
         "--tracker tensorboard: OSError: [Errno 28] No space left on device; free up space and "
         "make the folder writable, or leave it out; the run goes on without it (see metrics.jsonl)"
