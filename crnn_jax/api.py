@@ -35,6 +35,7 @@ from crnn_jax.study.grid import list_cells
 from crnn_jax.study.manifest import Origin
 from crnn_jax.study.schema import Cell, RunConfig, RunResult
 from crnn_jax.study.trial import try_rates
+from crnn_jax.trackers.subscription import only_installed
 from crnn_jax.train.devices import use_cores
 
 if TYPE_CHECKING:
@@ -259,6 +260,11 @@ def sweep(
     else:
         use_cores(config.runtime.devices)
     is_first = _join_processes(cluster)
+    if is_first:
+        trackers = only_installed(config.runtime.tracker)
+        config = dataclasses.replace(
+            config, runtime=dataclasses.replace(config.runtime, tracker=trackers)
+        )
     cells = list_cells(config)
     if data is None:
         check_local(config.data)

@@ -5,7 +5,7 @@ static argument of ``jax.jit``), compared, and written to JSON and read back wit
 """
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from crnn_jax.errors import UserError
 from crnn_jax.registry import module_names
@@ -23,6 +23,7 @@ MatmulPrecision = Literal["float32", "tensorfloat32", "bfloat16"]
 Resident = Literal["auto", "yes", "no"]
 ScheduleKind = Literal["constant", "cosine", "wsd"]
 Parametrization = Literal["standard", "mup"]
+TrackerName = Literal["tensorboard", "trackio", "wandb"]
 JamendoSubset = Literal["top50tags", "genre", "instrument", "mood"]
 
 # Choi et al. (2017), section 3: the five sizes that are compared.
@@ -386,6 +387,13 @@ class RuntimeConfig:
     checkpoint_seconds
         A snapshot is written when the last one is this old, in s: the most that a killed run
         loses. Writing one takes about 0.1 s.
+    tracker
+        Experiment trackers that follow each run, beside ``metrics.jsonl``. One that fails warns,
+        and the run goes on without it.
+    tracker_steps
+        Steps from one point of a tracker's curves of loss, gradient norm and learning rate to the
+        next. The losses of single batches are noisy, and TensorBoard draws at most 1000 points of
+        a curve; more would cost short steps time.
     """
 
     resident: Resident = "auto"
@@ -394,9 +402,11 @@ class RuntimeConfig:
     devices: int | None = None
     steps_per_dispatch: int | None = None
     checkpoint_seconds: float = 30.0
+    tracker: tuple[TrackerName, ...] = ()
+    tracker_steps: int = 10
 
     def __post_init__(self) -> None:
-        check_positive(self, "read_threads", "devices", "steps_per_dispatch")
+        check_positive(self, "read_threads", "devices", "steps_per_dispatch", "tracker_steps")
         check_positive(self, "read_workers", "checkpoint_seconds", or_zero=True)
         if self.resident == "yes" and self.read_workers:
             raise UserError(
@@ -404,6 +414,13 @@ class RuntimeConfig:
                 field="read_workers",
                 value=self.read_workers,
             )
+        for name in (self.tracker,) if isinstance(self.tracker, str) else self.tracker:
+            if isinstance(self.tracker, str) or name not in get_args(TrackerName):
+                raise UserError(
+                    f"give a tuple of {', '.join(get_args(TrackerName))}",
+                    field="tracker",
+                    value=name,
+                )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Files and folders that are complete or absent, even after a kill, a full disk or a power cut."""
 
 import errno
+import io
 import os
 import uuid
 
@@ -18,6 +19,20 @@ def write_file(path: epath.Path, content: bytes) -> None:
     finally:
         # Exists only if something failed.
         temporary.unlink(missing_ok=True)
+
+
+def append(file: io.RawIOBase, content: bytes) -> None:
+    """Write to a file without a buffer: what is written outlives the process, if not the machine.
+
+    An error of the disk closes the file, whose last part may then be cut short.
+    """
+    left = memoryview(content)
+    try:
+        while left:
+            left = left[file.write(left) :]
+    except OSError:
+        file.close()
+        raise
 
 
 def put_in_place(made: epath.Path, path: epath.Path) -> None:

@@ -18,7 +18,9 @@ from crnn_jax.study import provenance, runs
 from crnn_jax.study.events import CellProgress, CellStarted, OnSweepEvent
 from crnn_jax.study.heartbeat import beating
 from crnn_jax.study.schema import Cell, RunConfig, RunResult, TagResult
+from crnn_jax.study.tracking import describe_run, final_scores
 from crnn_jax.trackers import json_lines
+from crnn_jax.trackers.subscription import following
 from crnn_jax.train.events import TrainEvent
 from crnn_jax.train.loop import Fitted, fit
 from crnn_jax.train.metrics import TagScores, measure_calibration
@@ -102,8 +104,6 @@ def run_cell(job: Job, on_event: Callable[[TrainEvent], None]) -> RunResult:
     import jax
 
     from crnn_jax.data.batches import count_steps
-    from crnn_jax.train import parallel
-    from crnn_jax.train.checkpoints import OrbaxCheckpoints
     from crnn_jax.train.devices import batch_mesh, check_precision
     from crnn_jax.train.schedule import make_plan
 
@@ -122,16 +122,48 @@ def run_cell(job: Job, on_event: Callable[[TrainEvent], None]) -> RunResult:
         for subscriber in subscribers:
             subscriber(event)
 
+    names = job.runtime.tracker if writes else ()
+    with contextlib.ExitStack() as stack:
+        if writes:
+            subscribers.append(stack.enter_context(beating(run, train)))
+        followers = stack.enter_context(
+            following(names, describe_run(job), job.runtime.tracker_steps)
+        )
+        subscribers += [follower.on_event for follower in followers]
+        fitted = train_cell(job, notify)
+        result = make_result(job, fitted)
+        if writes:
+            for split, scores in fitted.scores.items():
+                if split != "valid":
+                    groups = job.data.read_groups(split)
+                    predictions = runs.Predictions(scores.logits, scores.targets, groups)
+                    runs.write_predictions(run, split, predictions)
+            # Before the result: a finished run is not resumed.
+            for follower in followers:
+                follower.conclude(final_scores(result))
+            runs.write_result(run, result)
+    return result
+
+
+def train_cell(job: Job, on_event: Callable[[TrainEvent], None]) -> Fitted:
+    """Train a cell, or resume its training, between its checkpoints and the branches.
+
+    Raises
+    ------
+    Terminated
+        If SIGTERM arrives; what was trained is kept.
+    """
+    from crnn_jax.train import parallel
+    from crnn_jax.train.checkpoints import OrbaxCheckpoints
+
     with (
         sigterm_waits() as stop_requested,
-        OrbaxCheckpoints(run / "checkpoints") as checkpoints,
+        OrbaxCheckpoints(job.run / "checkpoints") as checkpoints,
         contextlib.ExitStack() as others,
     ):
-        if writes:
-            subscribers.append(others.enter_context(beating(run, train)))
         trunk = None
         if job.trunk is not None:
-            trunk = branch_folder(job.out, job.trunk, train.max_train_seconds)
+            trunk = branch_folder(job.out, job.trunk, job.train.max_train_seconds)
         # Without it (the longer run failed) the cell begins on its own, in all processes.
         (lacking,) = parallel.agree(trunk is None or not trunk.exists())
         branching = Branching(
@@ -145,27 +177,19 @@ def run_cell(job: Job, on_event: Callable[[TrainEvent], None]) -> RunResult:
         )
         fitted = fit(
             job.config.model,
-            train,
+            job.train,
             job.cell.seed,
             job.data,
             checkpoints,
             branching=branching,
             runtime=job.runtime,
-            on_event=notify,
+            on_event=on_event,
             stop_requested=stop_requested,
         )
         # All processes end together; otherwise the others would wait for this one.
         if parallel.agree(stop_requested())[0]:
             raise Terminated
-    result = make_result(job, fitted)
-    if writes:
-        for split, scores in fitted.scores.items():
-            if split != "valid":
-                groups = job.data.read_groups(split)
-                predictions = runs.Predictions(scores.logits, scores.targets, groups)
-                runs.write_predictions(run, split, predictions)
-        runs.write_result(run, result)
-    return result
+    return fitted
 
 
 def branch_folder(out: epath.Path, trunk: Cell, max_train_seconds: float | None) -> epath.Path:

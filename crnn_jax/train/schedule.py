@@ -87,19 +87,21 @@ def begin_decay(plan: Plan, step: int, decay: float) -> Plan:
 
 
 def learning_rate(
-    kind: ScheduleKind, plan: Plan, step: Int[Array, "*steps"]
+    kind: ScheduleKind, plan: Plan, step: Int[Array, "*steps"], numpy: Any = jnp
 ) -> Float[Array, "*steps"]:
     """Return the learning rate of a step (from 0).
+
+    With NumPy as the module `numpy` it is computed on the host, apart from rounding the same.
 
     The decay of ``wsd`` is 1 − √(part of the decay that is over), which Hägele et al., *Scaling
     laws and compute-optimal training beyond fixed training durations* (2024), found better than a
     linear one; ``cosine`` is that of Loshchilov & Hutter, *SGDR* (2017), without restarts.
     """
-    rise = jnp.minimum((step + 1) / jnp.maximum(plan.warmup_steps, 1), 1.0)
+    rise = numpy.minimum((step + 1) / numpy.maximum(plan.warmup_steps, 1), 1.0)
     if kind == "constant":
         return plan.peak * rise
-    over = jnp.clip((step - plan.decay_from) / plan.decay_steps, 0.0, 1.0)
-    left = (1 + jnp.cos(jnp.pi * over)) / 2 if kind == "cosine" else 1 - jnp.sqrt(over)
+    over = numpy.clip((step - plan.decay_from) / plan.decay_steps, 0.0, 1.0)
+    left = (1 + numpy.cos(numpy.pi * over)) / 2 if kind == "cosine" else 1 - numpy.sqrt(over)
     return plan.peak * rise * left
 
 

@@ -16,14 +16,14 @@ from crnn_jax.train import parallel
 from crnn_jax.train.clock import Clock
 from crnn_jax.train.compile import Compiled
 from crnn_jax.train.devices import is_cpu
-from crnn_jax.train.events import EpochDone, OnTrainEvent, StepDone
+from crnn_jax.train.events import EpochDone, OnTrainEvent, RunBegun, StepDone
 from crnn_jax.train.feed import Feed, TrainingFeed
 from crnn_jax.train.metrics import TagScores, score_tags
 from crnn_jax.train.optimizer import plan_of, with_plan
 from crnn_jax.train.pace import Pace
 from crnn_jax.train.predict import predict
 from crnn_jax.train.progress import EndedBy, EpochRecord, Progress
-from crnn_jax.train.schedule import begin_decay, make_plan
+from crnn_jax.train.schedule import begin_decay, learning_rate, make_plan
 from crnn_jax.train.snapshots import Branching, Checkpoints, Snapshot
 from crnn_jax.train.state import TrainState
 
@@ -82,8 +82,11 @@ class TrainingRun:
         self.clock = Clock()
         # XLA's products on CPUs are slower inside a loop, and a step there takes long.
         self._pace = Pace(n_steps, runtime.steps_per_dispatch or (1 if is_cpu(feed.mesh) else None))
+        # A copy on the host of what the state has of the schedule: to report the learning rate of
+        # a step costs no transfer.
+        self._plan = make_plan(config, n_steps)
         # In steps; the time may be up before.
-        self._decay_from = int(make_plan(config, n_steps).decay_from)
+        self._decay_from = int(self._plan.decay_from)
         self._dispatches = 0
         # Metrics of the steps in progress, if there are any.
         self._pending: dict[str, Array] | None = None
@@ -100,8 +103,10 @@ class TrainingRun:
                 found.progress.shared_s = found.progress.seconds.get("train", 0.0)
         if found is not None:
             self.state, self.best, self.progress = found.state, found.best, found.progress
-            if self.progress.history:
-                self.on_event(EpochDone(self.progress.history))
+            self._plan = jax.device_get(plan_of(self.state.opt_state))
+        self.on_event(RunBegun(self.progress.step, self.progress.history))
+        if self.progress.history:
+            self.on_event(EpochDone(self.progress.history))
 
     def train_epoch(self, batches: TrainingFeed) -> None:
         """Train to the end of the epoch, or until time is up."""
@@ -158,13 +163,15 @@ class TrainingRun:
         losses = np.atleast_1d(fetched["loss"]).astype(float).tolist()
         norms = np.atleast_1d(fetched["gradient_norm"]).astype(float).tolist()
         progress = self.progress
-        for back, loss, norm in zip(range(len(losses) - 1, -1, -1), losses, norms, strict=True):
+        steps = np.arange(progress.step - len(losses), progress.step)
+        rates = learning_rate(self.config.schedule, self._plan, steps, np).tolist()  # type: ignore[arg-type]
+        backs = range(len(losses) - 1, -1, -1)
+        for back, loss, norm, rate in zip(backs, losses, norms, rates, strict=True):
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise self.diverged(f"loss {loss}, gradient norm {norm}", progress.step - back)
             progress.loss_sum += loss
-            self.on_event(
-                StepDone(progress.epoch, progress.steps_in_epoch - back, self.n_steps, loss)
-            )
+            step = progress.steps_in_epoch - back
+            self.on_event(StepDone(progress.epoch, step, self.n_steps, loss, norm, rate))
 
     def score_epoch(self) -> None:
         """Score the validation split, and keep the parameters if they are the best so far."""
@@ -250,10 +257,9 @@ class TrainingRun:
 
     def begin_decay(self) -> None:
         """Let the learning rate fall from now on."""
-        plan = jax.device_get(plan_of(self.state.opt_state))
-        plan = begin_decay(plan, self.progress.step, self.config.decay)
-        self.progress.decay_end = int(plan.decay_from) + int(plan.decay_steps)
-        plan = parallel.put_replicated(self.feed.mesh, plan)
+        self._plan = begin_decay(self._plan, self.progress.step, self.config.decay)
+        self.progress.decay_end = int(self._plan.decay_from) + int(self._plan.decay_steps)
+        plan = parallel.put_replicated(self.feed.mesh, self._plan)
         self.state = dataclasses.replace(
             self.state, opt_state=with_plan(self.state.opt_state, plan)
         )

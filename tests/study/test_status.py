@@ -177,7 +177,7 @@ def test_speed_and_time_left_are_those_of_the_events(out):
         for epoch in range(2):
             for step in range(1, 11):
                 time.sleep(0.02)
-                follow(StepDone(epoch, step, 10, 0.5))
+                follow(StepDone(epoch, step, 10, 0.5, 1.0, 1e-3))
             time.sleep(0.2)
             beats.append(read_heartbeat(out)[0])
             history = (*history, EpochRecord(epoch + 1, 10 * epoch + 10, 0.5, 0.7, 0.1, 0.2))
@@ -199,7 +199,7 @@ def test_the_time_left_is_that_of_the_budget_if_this_is_less(out):
     train = TrainConfig(epochs=10**6, batch_size=10, max_train_seconds=60.0)
     with beating(out, train, interval=0.02) as follow:
         for step in range(1, 5):
-            follow(StepDone(0, step, 1000, 0.5))
+            follow(StepDone(0, step, 1000, 0.5, 1.0, 1e-3))
             time.sleep(0.03)
         time.sleep(0.1)
         left = read_heartbeat(out)[0].seconds_left
@@ -214,7 +214,7 @@ def test_a_disk_that_takes_no_sign_of_life_is_told_once(out):
 def _beat_in(run):
     with beating(run, TrainConfig(), interval=0.01) as follow:
         time.sleep(0.1)
-        follow(StepDone(0, 1, 10, 0.5))
+        follow(StepDone(0, 1, 10, 0.5, 1.0, 1e-3))
 
 
 def test_the_study_takes_as_long_as_its_cells(out):

@@ -65,6 +65,17 @@ def test_rates_rise_stay_and_fall(schedule, warmup_steps, decay, epochs):
         assert values[-1] < 0.005
 
 
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "wsd"])
+def test_the_host_computes_the_same_rates(schedule):
+    config = TrainConfig(epochs=10, learning_rate=0.01, schedule=schedule, warmup_steps=7)
+    plan, steps = make_plan(config, 10), np.arange(100)
+    on_host = learning_rate(schedule, plan, steps, np)
+    assert isinstance(on_host, np.ndarray)
+    np.testing.assert_allclose(
+        on_host, rates(schedule=schedule, warmup_steps=7), rtol=1e-4, atol=1e-8
+    )
+
+
 def test_a_decay_can_begin_at_any_step():
     """It takes the part of the whole run that it is meant to."""
     plan = begin_decay(make_plan(TrainConfig(schedule="wsd", epochs=100_000), 10), 800, 0.2)

@@ -20,13 +20,14 @@ from crnn_jax.signals import Terminated
 from crnn_jax.train.checkpoints import OrbaxCheckpoints
 from crnn_jax.train.compile import evaluation_step, flops_of_step
 from crnn_jax.train.devices import batch_mesh, check_batch_size
-from crnn_jax.train.events import EpochDone, StepDone
+from crnn_jax.train.events import EpochDone, RunBegun, StepDone
 from crnn_jax.train.feed import Feed
 from crnn_jax.train.loop import fit
 from crnn_jax.train.metrics import score_tags
-from crnn_jax.train.optimizer import make_optimizer
+from crnn_jax.train.optimizer import make_optimizer, plan_of
 from crnn_jax.train.predict import predict
 from crnn_jax.train.progress import Progress
+from crnn_jax.train.schedule import learning_rate
 from crnn_jax.train.snapshots import Snapshot
 from crnn_jax.train.state import initial_state
 from crnn_jax.train.steps import train_step
@@ -107,6 +108,32 @@ def test_two_runs_give_the_same_numbers(network, small_set, tmp_path, fitted):
     assert numbers(again) == numbers(fitted[0])
     other, _ = run(network, small_set, tmp_path / "other", seed=1)
     assert numbers(other)[0] != numbers(fitted[0])[0]
+
+
+def test_each_step_is_reported_with_its_learning_rate(network, small_set, tmp_path):
+    """Several steps a dispatch, and a decay that begins when the time is due."""
+    config = dataclasses.replace(CONFIG, schedule="wsd", epochs=10_000, max_train_seconds=0.3)
+    reported = []
+    with OrbaxCheckpoints(epath.Path(tmp_path)) as checkpoints:
+        fitted = fit(
+            network,
+            config,
+            0,
+            small_set,
+            checkpoints,
+            runtime=RuntimeConfig(steps_per_dispatch=2),
+            on_event=reported.append,
+        )
+    assert reported[0] == RunBegun(0, ())
+    steps = [event for event in reported if isinstance(event, StepDone)]
+    assert [event.steps_so_far for event in steps] == list(range(1, fitted.progress.step + 1))
+    # What the program of the last step had.
+    plan = plan_of(newest(network, small_set, tmp_path).state.opt_state)
+    expected = learning_rate("wsd", plan, np.arange(len(steps)))
+    rates = [event.learning_rate for event in steps]
+    np.testing.assert_allclose(rates, expected, rtol=1e-4)
+    assert rates[-1] < rates[0]
+    assert all(event.gradient_norm > 0 for event in steps)
 
 
 def test_a_run_goes_on_where_it_was_stopped(network, small_set, tmp_path, fitted):
