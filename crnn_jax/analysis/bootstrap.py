@@ -20,7 +20,6 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
-import scipy.stats
 from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 from crnn_jax.study.runs import Predictions
@@ -145,19 +144,30 @@ def placements(
     Ties count half. The mean over a tag's positive clips is the ROC-AUC, and so is the mean over
     the negative ones; NaN if there is one class only.
     """
-    ranks = scipy.stats.rankdata(scores, axis=0)
-    # Among the clips of their own class, behind which the others are.
-    of_own = [
-        scipy.stats.rankdata(np.where(of_class, scores, np.inf), axis=0)
-        for of_class in (targets, ~targets)
-    ]
-    others_below = ranks - np.where(targets, *of_own)
-    n_positive = targets.sum(axis=0)
-    n_negative = len(targets) - n_positive
-    n_others = np.where(targets, n_negative, n_positive)
-    has_both = np.broadcast_to((n_positive > 0) & (n_negative > 0), targets.shape)
-    below = np.divide(others_below, n_others, out=np.full(ranks.shape, np.nan), where=has_both)
-    return np.where(targets, below, 1 - below)
+    order = np.argsort(scores, axis=0, kind="stable")
+    ordered = np.take_along_axis(scores, order, axis=0)
+    is_positive = np.take_along_axis(targets, order, axis=0)
+    places = np.broadcast_to(np.arange(len(scores))[:, None], scores.shape)
+    # The first and the last place of the equal scores that each one is among.
+    changes = ordered[1:] != ordered[:-1]
+    begins, ends = np.ones(scores.shape, bool), np.ones(scores.shape, bool)
+    begins[1:], ends[:-1] = changes, changes
+    first = np.maximum.accumulate(np.where(begins, places, 0), axis=0)
+    last = np.minimum.accumulate(np.where(ends, places, len(scores))[::-1], axis=0)[::-1]
+    # Before each place, and behind the last one.
+    positive = np.concatenate([np.zeros((1, scores.shape[1]), int), np.cumsum(is_positive, axis=0)])
+    positive_below = np.take_along_axis(positive, first, axis=0)
+    positive_equal = np.take_along_axis(positive, last + 1, axis=0) - positive_below
+    below = np.where(is_positive, first - positive_below, positive_below)
+    equal = np.where(is_positive, last + 1 - first - positive_equal, positive_equal)
+    n_positive = positive[-1]
+    n_others = np.where(is_positive, len(scores) - n_positive, n_positive)
+    part = np.divide(
+        below + equal / 2, n_others, out=np.full(scores.shape, np.nan), where=n_others > 0
+    )
+    found = np.empty(scores.shape)
+    np.put_along_axis(found, order, np.where(is_positive, part, 1 - part), axis=0)
+    return found
 
 
 def resample_auc(

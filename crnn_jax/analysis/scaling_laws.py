@@ -31,6 +31,8 @@ HUBER = 1.345
 # Reweightings; with an outlier of ten standard errors the last one changes the law by less than a
 # hundredth of one.
 ITERATIONS = 8
+# Of the first, coarse grid, which only finds the exponents to look at more closely.
+COARSE_ITERATIONS = 3
 # Standard error of scores without any noise, in which everything would be an outlier.
 SMALLEST_ERROR = 1e-6
 # Sizes at which two laws are compared, from the smallest to the largest.
@@ -95,8 +97,8 @@ def fit(
     unit = float(np.exp(np.mean(np.log(sizes))))
     exponents = np.broadcast_to(EXPONENTS, (len(scores), len(EXPONENTS)))
     width = np.log(EXPONENTS[1] / EXPONENTS[0])
-    for _ in range(1 + ZOOMS):
-        floor, scale, loss = _fit_at(exponents, sizes / unit, scores / standard_error)
+    for iterations in (COARSE_ITERATIONS, *(ITERATIONS,) * ZOOMS):
+        floor, scale, loss = _fit_at(exponents, sizes / unit, scores / standard_error, iterations)
         best = np.argmin(loss, axis=1)[:, None]
         exponent, floor, scale = (
             np.take_along_axis(values, best, axis=1) for values in (exponents, floor, scale)
@@ -112,15 +114,19 @@ def _fit_at(
     exponents: Float[np.ndarray, "series exponents"],
     sizes: Float[np.ndarray, "sizes"],
     scores: Float[np.ndarray, "series sizes"],
+    iterations: int,
 ) -> tuple[Float[np.ndarray, "series exponents"], ...]:
     """Return E, A and Huber's loss of each series at each of its exponents."""
     # Sizes come first: sums over the last axis, of a dozen numbers each, take ten times as long.
     powers = np.exp(-np.log(sizes)[:, None, None] * exponents)
     target = scores.T[:, :, None]
     weights = np.ones(powers.shape)
-    for _ in range(ITERATIONS):
+    for _ in range(iterations):
         floor, scale = _solve(powers, target, weights)
-        residuals = np.abs(target - floor - scale * powers)
+        residuals = scale * powers
+        residuals += floor
+        residuals -= target
+        np.abs(residuals, out=residuals)
         weights = HUBER / np.maximum(residuals, HUBER)
     losses = np.where(residuals <= HUBER, residuals**2 / 2, HUBER * (residuals - HUBER / 2))
     return floor, scale, losses.sum(axis=0)
@@ -133,8 +139,10 @@ def _solve(
 ) -> tuple[Float[np.ndarray, "series exponents"], Float[np.ndarray, "series exponents"]]:
     """Solve the weighted least squares for E and A, neither below 0."""
     weighted = weights * powers
-    w, wu, wuu = weights.sum(0), weighted.sum(0), (weighted * powers).sum(0)
-    wy, wuy = (weights * scores).sum(0), (weighted * scores).sum(0)
+    w, wu = weights.sum(0), weighted.sum(0)
+    wuu = np.einsum("nse,nse->se", weighted, powers)
+    # Scores are the same for all exponents.
+    wy, wuy = (np.einsum("nse,ns->se", each, scores[..., 0]) for each in (weights, weighted))
     determinant = w * wuu - wu**2
     floor = (wuu * wy - wu * wuy) / determinant
     scale = (w * wuy - wu * wy) / determinant

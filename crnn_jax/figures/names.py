@@ -3,8 +3,6 @@
 import functools
 from typing import Any
 
-import matplotlib.font_manager
-
 from crnn_jax.user_text import printable
 
 # A longer name would leave no room for the figure.
@@ -25,5 +23,8 @@ def drawable(name: str, longest: int = LONGEST_NAME) -> str:
 
 @functools.cache
 def _font() -> Any:
+    # Late: who needs only colours and names of architectures does not need Matplotlib.
+    import matplotlib.font_manager
+
     path = matplotlib.font_manager.findfont("DejaVu Sans")
     return matplotlib.font_manager.get_font(path)

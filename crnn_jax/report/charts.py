@@ -12,10 +12,12 @@ target
     Size, in parameters, whose tags are compared.
 """
 
+import itertools
 from collections.abc import Container, Sequence
 from typing import Any
 
 import altair as alt
+from altair.utils.schemapi import debug_mode
 
 from crnn_jax.analysis.costs import MEMORY
 from crnn_jax.report.contents import AXES, CURVE_SCORES, CURVE_TIMES, Line
@@ -60,13 +62,22 @@ def make_charts(
     has_curves
         Whether there are learning curves.
     """
+    # Tests check charts against Vega-Lite's schema; here that would take two seconds.
+    with debug_mode(False):
+        charts = draw_charts(lines, law_axes=law_axes, has_curves=has_curves)
+        return {name: chart.to_dict(validate=False) for name, chart in charts.items()}
+
+
+def draw_charts(
+    lines: Sequence[Line], *, law_axes: Container[str], has_curves: bool
+) -> dict[str, Chart]:
+    """Return all charts of a study's page, see `make_charts`."""
     charts = {f"auc-{axis}": auc_against(axis, lines, has_laws=axis in law_axes) for axis in AXES}
     charts["tags"] = tag_scores(lines)
     if has_curves:
-        for score in CURVE_SCORES:
-            for time in CURVE_TIMES:
-                charts[f"curves-{score}-{time}"] = learning_curves(score, time, lines)
-    return {name: chart.to_dict() for name, chart in charts.items()}
+        for score, time in itertools.product(CURVE_SCORES, CURVE_TIMES):
+            charts[f"curves-{score}-{time}"] = learning_curves(score, time, lines)
+    return charts
 
 
 def _colour(lines: Sequence[Line]) -> Any:

@@ -8,7 +8,6 @@ from etils import epath
 from crnn_jax.analysis.across import Across, Match
 from crnn_jax.analysis.words import describe_change
 from crnn_jax.figures.looks import BLUE, GREEN, OTHER_COLOURS, VERMILION
-from crnn_jax.files import write_file
 from crnn_jax.report.contents import (
     AXES,
     count_values,
@@ -25,7 +24,6 @@ from crnn_jax.report.html import (
     make_select,
     make_table,
     number,
-    require_altair,
 )
 from crnn_jax.report.study_page import DARK_COLOURS
 from crnn_jax.study.schema import RunResult
@@ -35,21 +33,8 @@ COLOURS = (BLUE, VERMILION, GREEN, *OTHER_COLOURS)
 FIRST_SENTENCES = 8
 
 
-def write_comparison(across: Across, path: epath.Path) -> epath.Path:
-    """Write the page of several studies; one that was there is replaced in one piece.
-
-    Raises
-    ------
-    UserError
-        If Altair is not installed.
-    """
-    require_altair()
-    write_file(path, render_comparison(across))
-    return path
-
-
-def render_comparison(across: Across) -> bytes:
-    """Return the page of several studies."""
+def render_comparison(across: Across, bundle: str) -> bytes:
+    """Return the page of several studies; `bundle` is that of `crnn_jax.report.html.bundling`."""
     # It needs Altair; this module can be imported without, to say so.
     from crnn_jax.report.compare_charts import make_comparison_charts
 
@@ -96,7 +81,7 @@ def render_comparison(across: Across) -> bytes:
             "</main>",
         )
     )
-    return make_page(f"{', '.join(names)} compared", body, values, "compare.js")
+    return make_page(f"{', '.join(names)} compared", body, values, "compare.js", bundle)
 
 
 def name_studies(across: Across) -> list[str]:

@@ -1,10 +1,12 @@
 """Pieces of HTML, in which users' text is text: tags and names cannot become elements or code."""
 
+import contextlib
 import dataclasses
-import functools
 import html
 import json
-from collections.abc import Iterable, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import resources
 from string import Template
 from typing import Any
@@ -124,7 +126,7 @@ def make_select(
     return f'<label>{html.escape(label)} <select id="{identifier}">{listed}</select></label>'
 
 
-def make_page(title: str, body: str, contents: Any, script: str) -> bytes:
+def make_page(title: str, body: str, contents: Any, script: str, bundle: str) -> bytes:
     """Return a page in which everything is that it needs.
 
     Parameters
@@ -135,6 +137,8 @@ def make_page(title: str, body: str, contents: Any, script: str) -> bytes:
         What its script reads, as JSON values.
     script
         Name of the script among the assets.
+    bundle
+        The script of `bundling`.
     """
     # Within a script element only these end it; in JSON, characters may be written as escapes.
     values = json.dumps(contents, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
@@ -143,7 +147,7 @@ def make_page(title: str, body: str, contents: Any, script: str) -> bytes:
         style=read_asset("page.css"),
         body=body,
         contents=values,
-        bundle=vega_bundle(),
+        bundle=bundle,
         script=read_asset("common.js") + read_asset(script),
     )
     return page.encode()
@@ -154,9 +158,15 @@ def read_asset(name: str) -> str:
     return resources.files("crnn_jax.report").joinpath("assets", name).read_text("utf-8")
 
 
-@functools.cache
-def vega_bundle() -> str:
-    """Return Vega, Vega-Lite and Vega-Embed as one script.
+# What the other process of `bundling` does.
+MAKE_BUNDLE = "import sys, vl_convert; sys.stdout.write(vl_convert.javascript_bundle())"
+
+
+@contextlib.contextmanager
+def bundling() -> Iterator[Callable[[], str]]:
+    """Make one script of Vega, Vega-Lite and Vega-Embed; yield the function that waits for it.
+
+    That takes seconds, in a process of its own: meanwhile this one analyses.
 
     Raises
     ------
@@ -164,12 +174,21 @@ def vega_bundle() -> str:
         If what draws the charts is not installed.
     """
     require_altair()
-    import vl_convert
+    command = [sys.executable, "-c", MAKE_BUNDLE]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as process:
 
-    # Its type stub demands an argument that is optional.
-    bundle = vl_convert.javascript_bundle()  # type: ignore[call-arg]
-    # It would end the script element; in JavaScript's strings and patterns this is the same.
-    return bundle.replace("</script", r"<\/script")
+        def wait() -> str:
+            bundle, _ = process.communicate()
+            if process.returncode:
+                raise RuntimeError(f"vl_convert ended with exit code {process.returncode}")
+            # It would end the script element; in strings and patterns this is the same.
+            return bundle.replace("</script", r"<\/script")
+
+        try:
+            yield wait
+        finally:
+            # Something has failed here if it is still working.
+            process.kill()
 
 
 def require_altair() -> None:

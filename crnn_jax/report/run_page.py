@@ -11,11 +11,11 @@ from crnn_jax.report.contents import AXES, name_architecture
 from crnn_jax.report.html import (
     Cell,
     attribute,
+    bundling,
     escape,
     make_page,
     make_table,
     number,
-    require_altair,
 )
 from crnn_jax.report.run_contents import Example, RunContents, gather_run
 from crnn_jax.report.study_page import FILE
@@ -44,16 +44,16 @@ def write_run_report(run: epath.PathLike, out: epath.PathLike | None = None) -> 
     UserError
         If Altair is not installed, or the run is not finished.
     """
-    require_altair()
     run = epath.Path(run)
-    contents = gather_run(run)
     path = run / FILE if out is None else epath.Path(out)
-    write_file(path, render_run(contents))
+    with bundling() as bundle:
+        contents = gather_run(run)
+        write_file(path, render_run(contents, bundle()))
     return path
 
 
-def render_run(contents: RunContents) -> bytes:
-    """Return the page of a run."""
+def render_run(contents: RunContents, bundle: str) -> bytes:
+    """Return the page of a run; `bundle` is that of `crnn_jax.report.html.bundling`."""
     # It needs Altair; this module can be imported without, to say so.
     from crnn_jax.report.run_charts import make_run_charts
 
@@ -79,7 +79,7 @@ def render_run(contents: RunContents) -> bytes:
             "</main>",
         )
     )
-    return make_page(contents.name, body, values, "run.js")
+    return make_page(contents.name, body, values, "run.js", bundle)
 
 
 def _make_header(contents: RunContents) -> str:

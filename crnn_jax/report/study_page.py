@@ -6,7 +6,7 @@ from crnn_jax.analysis.study import analyse
 from crnn_jax.config import RESAMPLES
 from crnn_jax.files import write_file
 from crnn_jax.report.contents import StudyContents, gather
-from crnn_jax.report.html import make_page, require_altair
+from crnn_jax.report.html import bundling, make_page
 from crnn_jax.report.sections import (
     make_costs,
     make_curves,
@@ -57,16 +57,16 @@ def write_report(
     UserError
         If Altair is not installed, no run is finished, or the study is a cross-validation.
     """
-    require_altair()
     folder = epath.Path(folder)
-    contents = gather(folder, analyse(folder, n_resamples, seed))
     path = folder / FILE if out is None else epath.Path(out)
-    write_file(path, render(contents))
+    with bundling() as bundle:
+        contents = gather(folder, analyse(folder, n_resamples, seed))
+        write_file(path, render(contents, bundle()))
     return path
 
 
-def render(contents: StudyContents) -> bytes:
-    """Return the page of a study."""
+def render(contents: StudyContents, bundle: str) -> bytes:
+    """Return the page of a study; `bundle` is that of `crnn_jax.report.html.bundling`."""
     # It needs Altair; this module can be imported without, to say so.
     from crnn_jax.report.charts import make_charts
 
@@ -106,7 +106,7 @@ def render(contents: StudyContents) -> bytes:
         )
     )
     title = f"{contents.folder}: {analysis.dataset}"
-    return make_page(title, body, values, "study.js")
+    return make_page(title, body, values, "study.js", bundle)
 
 
 def _choose_target(contents: StudyContents) -> int:

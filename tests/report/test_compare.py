@@ -11,6 +11,7 @@ from crnn_jax.analysis.across import compare_studies
 from crnn_jax.analysis.study import analyse
 from crnn_jax.errors import UserError
 from crnn_jax.report.compare_page import name_studies, render_comparison
+from crnn_jax.report.html import bundling
 from crnn_jax.study import runs
 from crnn_jax.study.schema import Cell
 from tests.analysis.studies import GAINS, make_split, write_run, write_study
@@ -100,7 +101,7 @@ def test_with_other_tags_the_means_are_compared_alone(two, tmp_path):
         assert difference.tags == ()
         assert difference.auc.value == pytest.approx(match.scores[1].auc - match.scores[0].auc)
     assert any("other tags" in note for note in across.notes)
-    assert render_comparison(across)
+    assert render_comparison(across, "")
 
 
 def test_studies_without_predictions_are_compared_without_intervals(two, tmp_path):
@@ -109,7 +110,7 @@ def test_studies_without_predictions_are_compared_without_intervals(two, tmp_pat
     across = compare_studies([two[0], other])
     assert all(match.differences == (None, None) for match in across.matches)
     assert all(match.scores[1].auc for match in across.matches)
-    assert render_comparison(across)
+    assert render_comparison(across, "")
 
 
 def test_folders_are_named_by_what_distinguishes_them(two):
@@ -148,7 +149,8 @@ def test_what_cannot_be_compared_is_told_in_a_line(two, command, tmp_path):
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_the_page_opens_offline_and_filters(browser, two, tmp_path, size, dark):
     page = epath.Path(tmp_path / "compare.html")
-    page.write_bytes(render_comparison(compare_studies(two)))
+    with bundling() as wait:
+        page.write_bytes(render_comparison(compare_studies(two), wait()))
     browser.open(page, size, dark=dark)
     assert browser.said() == []
     assert browser.requests() == [page.resolve().as_uri()]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import html.parser
+import itertools
 import json
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from etils import epath
 
 from crnn_jax.analysis.study import analyse
-from crnn_jax.report.contents import LONGEST_CURVE, gather
+from crnn_jax.report.contents import AXES, LONGEST_CURVE, gather, list_lines
 from crnn_jax.study import runs
 from crnn_jax.study.schema import Cell
 from tests.analysis.studies import GAINS, make_split, write_run, write_study
@@ -74,6 +75,19 @@ def test_the_contents_are_the_analysis(study):
         for seed in range(3)
     ]
     assert tables["tagScores"]["auc"][0] == pytest.approx(sum(first) / 3, abs=2e-4)
+
+
+@pytest.mark.parametrize("has_laws", [False, True])
+def test_charts_are_valid_vega_lite(has_laws):
+    from crnn_jax.report.charts import draw_charts, make_charts
+
+    lines = list_lines(itertools.product(("k2c1", "conv1d", "crnn"), ("uniform", "sqrt")))
+    axes = list(AXES) if has_laws else []
+    charts = draw_charts(lines, law_axes=axes, has_curves=True)
+    # Raises if the schema does not allow it.
+    valid = {name: chart.to_dict(validate=True) for name, chart in charts.items()}
+    assert valid == make_charts(lines, law_axes=axes, has_curves=True)
+    assert len(valid) == 4 + 1 + 4
 
 
 def test_a_page_of_a_hundred_cells_and_fifty_tags_is_below_three_megabytes(out, command):

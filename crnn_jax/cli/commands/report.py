@@ -81,23 +81,24 @@ class Compare:
 
     def run(self) -> int:
         from crnn_jax.analysis.across import compare_studies
-        from crnn_jax.report.compare_page import write_comparison
-        from crnn_jax.report.html import require_altair
+        from crnn_jax.files import write_file
+        from crnn_jax.report.compare_page import render_comparison
+        from crnn_jax.report.html import bundling
 
         check_resampling(self.resamples, self.seed)
-        if not self.json:
-            # Said now, and not after the analysis.
-            require_altair()
-        across = compare_studies(list(map(epath.Path, self.folders)), self.resamples, self.seed)
+        folders = list(map(epath.Path, self.folders))
         if self.json:
-            values = to_mapping(across)
+            values = to_mapping(compare_studies(folders, self.resamples, self.seed))
             del values["results"]
             print(json.dumps(values, indent=2))
             return 0
-        print_table(_comparison(across))
-        for note in across.notes:
-            print(printable(note))
-        print(write_comparison(across, epath.Path(self.out)))
+        with bundling() as bundle:
+            across = compare_studies(folders, self.resamples, self.seed)
+            print_table(_comparison(across))
+            for note in across.notes:
+                print(printable(note))
+            write_file(epath.Path(self.out), render_comparison(across, bundle()))
+        print(self.out)
         return 0
 
 
