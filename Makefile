@@ -34,7 +34,7 @@ stress: $(VENV)/installed-test
 $(VENV)/installed: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (about a minute) ..."
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --editable .
+	$(PIP) --editable '.[report]'
 	@touch $@
 
 $(VENV)/installed-test: $(VENV)/installed

@@ -52,7 +52,7 @@ def test_a_reader_gets_what_the_page_shows(real_clips, tmp_path):
     assert set(rows) <= set((music / "tags.csv").read_text().splitlines())
     blocks = BLOCK.findall(page)
     # As many as the page had when it was written: the pattern finds them all.
-    assert [kind for kind, _ in blocks] == ["bash", "text"] * 6
+    assert [kind for kind, _ in blocks] == ["bash", "text"] * 9
     printed = ""
     for kind, content in blocks:
         if kind == "bash":
