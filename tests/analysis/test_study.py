@@ -123,10 +123,9 @@ def test_fronts_of_a_study(study):
     assert params.support[0] > 0.9
 
 
-def test_a_categorys_name_may_be_anything(tmp_path, command, monkeypatch):
+def test_a_categorys_name_may_be_anything(tmp_path, command):
     names = {"rock": "genre, style", "jazz": "[bold]", "sad": "a\nb", "piano": ""}
-    monkeypatch.setattr("tests.analysis.studies.TAGS", names)
-    write_study(tmp_path, GAINS, targets=(25_000,), seeds=(0,))
+    write_study(tmp_path, GAINS, targets=(25_000,), seeds=(0,), tags=names)
     code, said, error = command("analyse", tmp_path, "--resamples", 100)
     assert (code, error) == (0, "")
     (header,) = (line for line in said.splitlines() if "genre, style" in line)

@@ -9,7 +9,9 @@ import sys
 
 import psutil
 import pytest
+from etils import epath
 
+from crnn_jax.study.status import StatusReader
 from tests.commands import finish, kill, numbers, parameters, snapshots, wait_until
 
 pytestmark = [
@@ -116,10 +118,20 @@ def test_a_worker_and_the_driver_are_killed(commands, swept_by_two, tmp_path):
     kill(driver)
 
     driver = commands.start(tmp_path, *FLAGS, seeds=3)
+    # Who watches sees which worker has which cell.
+    reader = StatusReader(epath.Path(tmp_path))
+
+    def is_seen():
+        pids = {worker.pid for worker in workers(driver)}
+        beats = (cell.heartbeat for cell in reader.read().cells)
+        return any(beat is not None and beat.pid in pids for beat in beats)
+
+    wait_until(is_seen, driver)
     wait_until(lambda: workers(driver), driver)
     workers(driver)[0].kill()
     code, out, err = finish(driver)
     assert code == 0, err
+    assert reader.read().is_over
     for cell in CELLS:
         assert f"{cell}: test AUC" in out or f"{cell}: already finished" in out
         assert numbers(tmp_path / cell) == numbers(swept_by_two[0] / cell)
