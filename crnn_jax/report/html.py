@@ -11,7 +11,10 @@ from importlib import resources
 from string import Template
 from typing import Any
 
-from crnn_jax.errors import UserError
+from etils import epath
+
+from crnn_jax.errors import DISK_ERRORS, UserError
+from crnn_jax.files import write_file
 from crnn_jax.user_text import printable
 
 
@@ -151,6 +154,25 @@ def make_page(title: str, body: str, contents: Any, script: str, bundle: str) ->
         script=read_asset("common.js") + read_asset(script),
     )
     return page.encode()
+
+
+def write_page(path: epath.Path, page: bytes) -> None:
+    """Write a page; one that was there is replaced in one piece.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written there.
+    """
+    try:
+        write_file(path, page)
+    except OSError as error:
+        of_path = (FileNotFoundError, IsADirectoryError)
+        if error.errno not in DISK_ERRORS and not isinstance(error, of_path):
+            raise
+        raise UserError(
+            f"{error.strerror or error}; give a file that can be written", field="out", value=path
+        ) from error
 
 
 def read_asset(name: str) -> str:

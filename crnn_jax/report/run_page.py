@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from etils import epath
 
-from crnn_jax.files import write_file
 from crnn_jax.report.contents import AXES, name_architecture
 from crnn_jax.report.html import (
     Cell,
@@ -16,6 +15,7 @@ from crnn_jax.report.html import (
     make_page,
     make_table,
     number,
+    write_page,
 )
 from crnn_jax.report.run_contents import Example, RunContents, gather_run
 from crnn_jax.report.study_page import FILE
@@ -48,7 +48,7 @@ def write_run_report(run: epath.PathLike, out: epath.PathLike | None = None) -> 
     path = run / FILE if out is None else epath.Path(out)
     with bundling() as bundle:
         contents = gather_run(run)
-        write_file(path, render_run(contents, bundle()))
+        write_page(path, render_run(contents, bundle()))
     return path
 
 

@@ -4,9 +4,8 @@ from etils import epath
 
 from crnn_jax.analysis.study import analyse
 from crnn_jax.config import RESAMPLES
-from crnn_jax.files import write_file
 from crnn_jax.report.contents import StudyContents, gather
-from crnn_jax.report.html import bundling, make_page
+from crnn_jax.report.html import bundling, make_page, write_page
 from crnn_jax.report.sections import (
     make_costs,
     make_curves,
@@ -61,7 +60,7 @@ def write_report(
     path = folder / FILE if out is None else epath.Path(out)
     with bundling() as bundle:
         contents = gather(folder, analyse(folder, n_resamples, seed))
-        write_file(path, render(contents, bundle()))
+        write_page(path, render(contents, bundle()))
     return path
 
 

@@ -189,8 +189,14 @@ def test_a_folder_that_cannot_be_written_is_told_in_a_line(out, command, tmp_pat
     write_study(out, GAINS, targets=(25_000,), seeds=(0,))
     # Root may write anywhere: a folder that is a file is what stops everyone.
     (tmp_path / "file").write_text("")
-    code, _, err = command("report", out, "--out", tmp_path / "file" / "report.html")
-    assert (code, err.count("\n")) == (2, 1)
+    for unwritable in (
+        tmp_path / "file" / "report.html",
+        tmp_path / "nowhere" / "a.html",
+        tmp_path,
+    ):
+        code, _, err = command("report", out, "--out", unwritable)
+        assert (code, err.count("\n")) == (2, 1)
+        assert err.startswith(f"crnn-jax: --out {unwritable}: ")
     page = read(command, out, "--out", tmp_path / "elsewhere.html")
     assert page.contents["target"] == 25_000
     assert not (out / "report.html").exists()

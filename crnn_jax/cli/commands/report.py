@@ -81,9 +81,8 @@ class Compare:
 
     def run(self) -> int:
         from crnn_jax.analysis.across import compare_studies
-        from crnn_jax.files import write_file
         from crnn_jax.report.compare_page import render_comparison
-        from crnn_jax.report.html import bundling
+        from crnn_jax.report.html import bundling, write_page
 
         check_resampling(self.resamples, self.seed)
         folders = list(map(epath.Path, self.folders))
@@ -97,7 +96,7 @@ class Compare:
             print_table(_comparison(across))
             for note in across.notes:
                 print(printable(note))
-            write_file(epath.Path(self.out), render_comparison(across, bundle()))
+            write_page(epath.Path(self.out), render_comparison(across, bundle()))
         print(self.out)
         return 0
 

@@ -131,7 +131,18 @@ def make_table(name: str, status: "StudyStatus", room: int) -> "Table":
     for column in ("epoch", "loss", "AUC", "clips/s", "left"):
         table.add_column(column, justify="right")
     table.add_column("where, or why")
-    cells = sorted(status.cells, key=lambda cell: ORDER.index(cell.state))
+    # Of the finished ones the last come first, as far as their order in the study tells.
+    in_order = enumerate(status.cells)
+    cells = [
+        cell
+        for _, cell in sorted(
+            in_order,
+            key=lambda each: (
+                ORDER.index(each[1].state),
+                -each[0] if each[1].state == "finished" else each[0],
+            ),
+        )
+    ]
     for cell in cells[:room]:
         table.add_row(*_row(cell))
     if len(cells) > room:
