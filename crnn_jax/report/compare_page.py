@@ -27,6 +27,7 @@ from crnn_jax.report.html import (
 )
 from crnn_jax.report.study_page import DARK_COLOURS
 from crnn_jax.study.schema import RunResult
+from crnn_jax.user_text import printable
 
 COLOURS = (BLUE, VERMILION, GREEN, *OTHER_COLOURS)
 # Sentences on the first screen.
@@ -86,13 +87,15 @@ def render_comparison(across: Across, bundle: str) -> bytes:
 
 def name_studies(across: Across) -> list[str]:
     """Return a name for each study: its folder's last part that distinguishes it, numbered."""
-    paths = [epath.Path(folder).parts for folder in across.folders]
+    paths = [
+        epath.Path(printable(str(epath.Path(each).resolve()))).parts for each in across.folders
+    ]
     for length in range(1, 1 + max(map(len, paths))):
         names = ["/".join(parts[-length:]) for parts in paths]
         if len(set(names)) == len(names):
             return names
     # The same folder twice.
-    return [f"{name} ({place})" for place, name in enumerate(across.folders, start=1)]
+    return [f"{printable(name)} ({place})" for place, name in enumerate(across.folders, start=1)]
 
 
 def _list_points(across: Across) -> Iterator[tuple]:
@@ -146,6 +149,8 @@ def _make_header(across: Across, names: list[str]) -> str:
 def _describe_split(across: Across, place: int) -> str:
     if place == 0:
         return ""
+    if not any(match.differences[place] for match in across.matches):
+        return "; no differences, since it or the first has no predictions-test.npz"
     if across.is_paired[place]:
         return "; the same test clips, so that differences are paired"
     return "; other test clips, so that differences are not paired"

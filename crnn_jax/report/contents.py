@@ -108,15 +108,22 @@ def gather(folder: epath.Path, analysis: Analysis) -> StudyContents:
     cells = () if status is None else status.cells
     lines = list_lines((row.arch, row.rule) for row in analysis.networks)
     return StudyContents(
-        folder=folder.name,
+        folder=name_folder(folder),
         analysis=analysis,
         manifest=read_manifest(folder) or Manifest(),
         lines=lines,
         tables=_make_tables(folder, analysis, lines, results),
         results=results,
         failed={cell.name: cell.error or "" for cell in cells if cell.state == "failed"},
-        unfinished=sum(cell.state not in ("failed", "finished") for cell in cells),
+        unfinished=sum(
+            cell.state not in ("failed", "finished") and not cell.is_short for cell in cells
+        ),
     )
+
+
+def name_folder(folder: epath.Path) -> str:
+    """Return the last part of a folder's path, also of ``.``."""
+    return folder.name or folder.resolve().name
 
 
 def list_lines(curves: Iterable[tuple[Architecture, Rule]]) -> tuple[Line, ...]:

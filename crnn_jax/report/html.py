@@ -196,7 +196,8 @@ def bundling() -> Iterator[Callable[[], str]]:
         If what draws the charts is not installed.
     """
     require_altair()
-    command = [sys.executable, "-c", MAKE_BUNDLE]
+    # -P: nothing is imported from the folder that the command was given in.
+    command = [sys.executable, "-P", "-c", MAKE_BUNDLE]
     with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as process:
 
         def wait() -> str:

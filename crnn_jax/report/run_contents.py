@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from crnn_jax.data.folds import make_fold
 from crnn_jax.data.prepared import PreparedSet, open_set
 from crnn_jax.errors import UserError
-from crnn_jax.report.contents import Columns, make_columns, read_history
+from crnn_jax.report.contents import Columns, make_columns, name_folder, read_history
 from crnn_jax.study import runs
 from crnn_jax.study.runs import Predictions
 from crnn_jax.study.schema import RunConfig, RunResult
@@ -123,7 +123,7 @@ def gather_run(run: epath.Path) -> RunContents:
             examples = tuple(find_examples(data, predictions, result))
         except UserError as error:
             notes.append(f"no clips: {error}")
-    return RunContents(run.name, config, result, tables, examples, tuple(notes))
+    return RunContents(name_folder(run), config, result, tables, examples, tuple(notes))
 
 
 def _tabulate_tags(result: RunResult) -> Columns:

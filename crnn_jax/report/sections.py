@@ -4,7 +4,12 @@ import html
 from collections.abc import Iterator, Sequence
 
 from crnn_jax.analysis.comparison import Difference
-from crnn_jax.analysis.words import describe_crossing, describe_difference, describe_tags
+from crnn_jax.analysis.words import (
+    describe_crossing,
+    describe_difference,
+    describe_tags,
+    name_network,
+)
 from crnn_jax.figures.looks import RULE_LOOKS
 from crnn_jax.report.contents import (
     AXES,
@@ -24,9 +29,10 @@ from crnn_jax.report.html import (
     make_table,
     number,
 )
+from crnn_jax.study.schema import Network
 
 # Sentences of the verdict on the first screen.
-FIRST_SENTENCES = 5
+FIRST_SENTENCES = 6
 
 
 def make_header(contents: StudyContents) -> str:
@@ -69,21 +75,23 @@ def find_leading(differences: Sequence[Difference]) -> Iterator[Difference]:
 
 def _make_verdict(contents: StudyContents) -> str:
     analysis = contents.analysis
-    leading = list(find_leading(analysis.differences))
-    said = [f"{describe_difference(each)}; {describe_tags(each)}" for each in leading]
-    if not said:
-        best = max(analysis.networks, key=lambda row: row.auc)
-        interval = best.auc_interval
-        within = f", 95 % interval {interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
-        said = [
-            f"the best is {name_architecture(best.arch)} with {best.params:,} parameters: AUC "
-            f"{best.auc:.3f}{within}"
-        ]
+    best = max(analysis.networks, key=lambda row: row.auc)
+    interval = best.auc_interval
+    within = f", 95 % interval {interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
+    network = name_network(Network(best.arch, best.rule, best.target))
+    said = [
+        f"the best of all is {network} of {best.params:,} parameters: AUC {best.auc:.3f}{within}"
+    ]
     if contents.unfinished:
         said.append(f"{contents.unfinished} cells are not finished yet")
+    said += [
+        f"{describe_difference(each)}; {describe_tags(each)}"
+        for each in find_leading(analysis.differences)
+    ]
     return (
-        '<section class="verdict" aria-label="Verdict"><strong>The two best networks of each size'
-        f"</strong>{make_list(said, shown=FIRST_SENTENCES)}</section>"
+        '<section class="verdict" aria-label="Verdict"><strong>The best network, and the two best '
+        "of each size that have the same width rule</strong>"
+        f"{make_list(said, shown=FIRST_SENTENCES)}</section>"
     )
 
 

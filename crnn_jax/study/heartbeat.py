@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import socket
 import threading
@@ -15,7 +16,7 @@ from etils import epath
 
 from crnn_jax.config import HEARTBEAT_SECONDS, TrainConfig
 from crnn_jax.files import write_file
-from crnn_jax.train.events import EpochDone, OnTrainEvent, StepDone, TrainEvent
+from crnn_jax.train.events import EpochDone, OnTrainEvent, RunBegun, StepDone, TrainEvent
 
 FILE = "progress.json"
 
@@ -39,7 +40,7 @@ class Heartbeat:
     samples_per_s
         Training speed since the last beat in which steps ended.
     seconds_left
-        Estimate of the time to the end, evaluation included, in s.
+        Estimate of the time to the end of the last epoch, in s.
     """
 
     host: str
@@ -77,28 +78,35 @@ def beating(
     reported, does not look like a dead process. The file is deleted at the end; that of a process
     that was killed remains, and gets old.
     """
-    beat = _Beat(train)
-    ended = threading.Event()
+    beat, ended, path = _Beat(train), threading.Event(), run / FILE
+    has_warned = False
 
     def write() -> None:
+        nonlocal has_warned
         try:
-            while True:
-                text = json.dumps(dataclasses.asdict(beat.now()))
-                write_file(run / FILE, text.encode())
-                if ended.wait(interval):
-                    return
-        except OSError as error:
-            # What the disk cannot take stops the run where it must be kept, not here.
-            warnings.warn(f"{run / FILE}: {error}; `crnn-jax watch` will not see it", stacklevel=2)
+            write_file(path, json.dumps(dataclasses.asdict(beat.now())).encode())
+        # Whatever a disk or an object store raises: what must be kept stops the run elsewhere.
+        except Exception as error:
+            if not has_warned:
+                warnings.warn(f"{path}: {error}; `crnn-jax watch` will not see it", stacklevel=2)
+            has_warned = True
 
-    thread = threading.Thread(target=write, name="heartbeat", daemon=True)
+    def go_on() -> None:
+        while not ended.wait(interval):
+            write()
+
+    # The first one before anything happens, whatever the thread is given to do.
+    write()
+    thread = threading.Thread(target=go_on, name="heartbeat", daemon=True)
     thread.start()
     try:
         yield beat.follow
     finally:
         ended.set()
         thread.join()
-        (run / FILE).unlink(missing_ok=True)
+        # It gets old by itself, too.
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 class _Beat:
@@ -120,6 +128,12 @@ class _Beat:
         """Take note of an event."""
         with self._lock:
             match event:
+                case RunBegun(_, history):
+                    if history:
+                        self._state = dataclasses.replace(
+                            self._state, epoch=len(history), valid_auc=history[-1].valid_auc
+                        )
+                        self._trained = (history[-1].train_s, time.monotonic())
                 case EpochDone(history):
                     self._state = dataclasses.replace(
                         self._state,
@@ -136,7 +150,8 @@ class _Beat:
                         epoch=event.epoch,
                         step=event.step,
                         steps_per_epoch=event.steps_per_epoch,
-                        loss=event.loss,
+                        # JSON has no word for what is not finite.
+                        loss=event.loss if math.isfinite(event.loss) else None,
                     )
                     self._last = (
                         time.monotonic(),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import time
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -47,6 +48,16 @@ class CellStatus:
     heartbeat: Heartbeat | None = None
     error: str | None = None
 
+    @property
+    def is_short(self) -> bool:
+        """Whether it is one of the short runs that choose the learning rates."""
+        return self.name.startswith(f"{TRIAL}/")
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has finished or failed."""
+        return self.state in ("finished", "failed")
+
 
 @dataclasses.dataclass(frozen=True)
 class StudyStatus:
@@ -70,22 +81,24 @@ class StudyStatus:
 
     @property
     def is_over(self) -> bool:
-        """Whether every cell has finished or failed."""
-        return self.is_planned and all(cell.state in ("finished", "failed") for cell in self.cells)
+        """Whether every cell has finished or failed; short runs count until all are known."""
+        return self.is_planned and all(cell.is_over for cell in self.cells if not cell.is_short)
 
     @property
     def seconds_left(self) -> float | None:
         """Estimate of the time that the study still takes, in s.
 
-        Cells that wait are taken to be like the finished ones of the same architecture and size,
-        else like the mean of all. None as long as nothing is finished, or nothing runs.
+        Cells that wait are taken to be like the finished ones of the same network, else like the
+        mean of all; short runs say nothing of the others. None as long as the study's cells are not
+        known, none of them is finished, or nothing runs.
         """
+        cells = [cell for cell in self.cells if not cell.is_short]
         taken: dict[str, list[float]] = {}
-        for cell in self.cells:
+        for cell in cells:
             if cell.seconds is not None:
                 for kind in (_kind(cell.name), ""):
                     taken.setdefault(kind, []).append(cell.seconds)
-        running = [cell for cell in self.cells if cell.state == "running"]
+        running = [cell for cell in cells if cell.state == "running"]
         if not (taken and running and self.is_planned):
             return None
 
@@ -97,16 +110,15 @@ class StudyStatus:
             expect(cell)
             if cell.heartbeat is None or cell.heartbeat.seconds_left is None
             else cell.heartbeat.seconds_left
-            for cell in self.cells
-            if cell.state in ("running", "waiting", "stopped")
+            for cell in cells
+            if not cell.is_over
         )
         return left / len(running)
 
 
 def _kind(name: str) -> str:
-    """Return what cells that differ in seed and learning rate share."""
-    folder, _, cell = name.rpartition("/")
-    return f"{folder}/{cell.partition('-seed')[0]}"
+    """Return what cells share that differ in seed, fold and learning rate alone."""
+    return re.sub(r"-(seed\d+|fold\d+|lr[^-]+(-\d+)?(?=-|$))", "", name)
 
 
 class StatusReader:
@@ -144,13 +156,15 @@ class StatusReader:
         if name in self._finished and (run / "result.json").exists():
             return self._finished[name]
         result = _read_json(run / "result.json")
-        if result is not None:
+        if result is not None and _number(result, "test_auc") is not None:
             spent = ("compile_s", "train_s", "eval_s", "checkpoint_s")
             status = CellStatus(
                 name,
                 "finished",
                 auc=_number(result, "test_auc"),
-                seconds=sum(_number(result, part) or 0.0 for part in spent),
+                # Less what it has from the run that it branched off.
+                seconds=sum(_number(result, part) or 0.0 for part in spent)
+                - (_number(result, "shared_s") or 0.0),
             )
             self._finished[name] = status
             return status

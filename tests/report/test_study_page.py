@@ -118,7 +118,7 @@ def test_without_predictions_there_are_no_intervals(out, command):
     assert set(page.contents["tables"]["points"]["low"]) == {None}
     assert page.contents["tables"]["tagScores"]["auc"]
     assert any("no predictions-test.npz" in word for word in page.words)
-    assert any(word.startswith("the best is") for word in page.words)
+    assert any(word.startswith("the best of all is") for word in page.words)
 
 
 def test_results_of_an_older_version_and_damaged_histories_are_shown(out, command):
@@ -144,6 +144,17 @@ def test_failed_and_unfinished_cells_are_told(out, command):
     page = read(command, out)
     assert "diverged at step 3" in page.words
     assert "1 cells are not finished yet" in page.words
+
+
+def test_the_verdict_names_the_best_of_all_beside_the_best_of_each_rule(out, command):
+    write_study(out, GAINS, targets=(25_000,), seeds=(0,))
+    write_run(out, Cell("conv2d", 25_000, "sqrt", 0), 3.0, make_split())
+    words = read(command, out).words
+    best = runs.read_result(out / "conv2d-25000-sqrt-seed0").test_auc
+    (first,) = (word for word in words if word.startswith("the best of all"))
+    assert first.startswith("the best of all is conv2d (√s) of 25,005 parameters: AUC ")
+    assert float(first.split("AUC ")[1][:5]) == pytest.approx(best, abs=1e-3)
+    assert any(word.startswith("at 25,000 parameters crnn leads conv2d by") for word in words)
 
 
 def test_runs_of_other_learning_rates_are_in_the_table_alone(out, command):

@@ -19,7 +19,7 @@ from crnn_jax.study.manifest import Manifest, Origin, announce, read_manifest
 from crnn_jax.study.schema import Cell
 from crnn_jax.study.status import SILENT_AFTER, CellStatus, StatusReader, StudyStatus
 from crnn_jax.study.sweep import sweep
-from crnn_jax.train.events import EpochDone, StepDone
+from crnn_jax.train.events import EpochDone, RunBegun, StepDone
 from crnn_jax.train.progress import EpochRecord
 from tests.analysis.studies import make_split, write_run
 from tests.commands import CELL, kill, wait_until
@@ -236,6 +236,55 @@ def test_the_study_takes_as_long_as_its_cells(out):
     # Two at a time: 50 + 50 of its kind, 10 of its kind, and the mean of all, 30.
     assert status.seconds_left == pytest.approx((50 + 50 + 10 + 30) / 2)
     assert dataclasses.replace(status, is_planned=False).seconds_left is None
+
+
+def test_short_runs_say_nothing_of_how_long_the_others_take():
+    def cell(name, state, seconds=None):
+        return CellStatus(name, state, seconds=seconds)
+
+    trial = [cell(f"{runs.TRIAL}/crnn-1-uniform-seed0-lr0.1", "finished", 10.0)]
+    waiting = [cell(f"crnn-1-uniform-seed{seed}-lr0.1", "waiting") for seed in range(2)]
+    running = cell("crnn-1-uniform-seed2-lr0.1", "running")
+    status = StudyStatus((*trial, *waiting, running), is_planned=True)
+    assert status.seconds_left is None
+    known = cell("crnn-1-uniform-seed3-lr0.01", "finished", 100.0)
+    status = StudyStatus((*trial, *waiting, running, known), is_planned=True)
+    assert status.seconds_left == pytest.approx(300)
+    # Nor does one that was given up keep a finished study from its end.
+    given_up = cell(f"{runs.TRIAL}/crnn-1-uniform-seed0-lr1", "stopped")
+    assert StudyStatus((given_up, known), is_planned=True).is_over
+    assert not StudyStatus((given_up, known), is_planned=False).is_over
+
+
+def test_cells_on_other_parts_of_the_data_take_another_time():
+    def cell(name, state, seconds=None):
+        return CellStatus(name, state, seconds=seconds)
+
+    status = StudyStatus(
+        (
+            cell("crnn-1-uniform-seed0-data0.1", "finished", 10.0),
+            cell("crnn-1-uniform-seed0-lr1e-05-data1", "finished", 100.0),
+            cell("crnn-1-uniform-seed1-lr0.1-data1", "waiting"),
+            cell("crnn-1-uniform-seed1-data0.1", "running"),
+        ),
+        is_planned=True,
+    )
+    assert status.seconds_left == pytest.approx(110)
+
+
+def test_a_resumed_run_is_where_it_was(out):
+    out.mkdir(parents=True, exist_ok=True)
+    train = TrainConfig(epochs=1000, batch_size=10, max_train_seconds=600.0)
+    history = tuple(EpochRecord(e, 10 * e, 0.5, 0.7, 0.1, 1.1 * e) for e in range(1, 501))
+    with beating(out, train, interval=0.02) as follow:
+        follow(RunBegun(5000, history))
+        time.sleep(0.1)
+        beat = read_heartbeat(out)[0]
+        assert (beat.epoch, beat.valid_auc) == (500, 0.7)
+        follow(StepDone(500, 1, 10, 0.5, 1.0, 1e-3))
+        time.sleep(0.2)
+        left = read_heartbeat(out)[0].seconds_left
+    assert 40 < left <= 50
 
 
 def test_a_beat_is_well_before_silence():

@@ -233,9 +233,11 @@ def _report(out: "epath.Path") -> str:
     try:
         require_altair()
         return f"\nReport: {write_report(out)}"
-    except UserError as error:
-        # The results are there; what is lacking is said, such as a package.
-        return f"\nNo report: {error}"
+    # The results are there, and what failed is still to be said: a page that cannot be made (a
+    # package is missing, the disk is full) must not end a sweep of days otherwise.
+    except Exception as error:
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        return f"\nNo report: {kind}{error}"
 
 
 @dataclasses.dataclass(frozen=True)

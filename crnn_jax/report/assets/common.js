@@ -27,7 +27,10 @@ function themeOf() {
     font: getComputedStyle(document.body).fontFamily,
     view: { stroke: null },
     range: { category: page.looks.map((look) => (dark.matches ? look.dark : look.light)) },
-    legend: { labelColor: colour("--text"), labelFontSize: 12 },
+    legend: {
+      labelColor: colour("--text"), labelFontSize: 12,
+      symbolFillColor: colour("--text"), symbolStrokeColor: colour("--text"),
+    },
     axis: {
       labelColor: colour("--text"), titleColor: colour("--text"), gridColor: colour("--line"),
       domainColor: colour("--muted"), tickColor: colour("--muted"),
