@@ -171,7 +171,10 @@ def auc_against(axis: str, lines: Sequence[Line], *, has_laws: bool) -> Chart:
     )
     layers = alt.layer(front, *((band, law) if has_laws else ()), bars, seeds, ring, points)
     return layers.add_params(hidden, selected).properties(
-        width="container", height=CHART_HEIGHT, autosize=AUTOSIZE
+        description=f"Macro test AUC against {AXES[axis].lower()}; see the table of runs",
+        width="container",
+        height=CHART_HEIGHT,
+        autosize=AUTOSIZE,
     )
 
 
@@ -230,7 +233,12 @@ def tag_scores(lines: Sequence[Line]) -> Chart:
     return (
         alt.layer(bars, points)
         .add_params(hidden, selected, target, *more)
-        .properties(width="container", height=row, autosize=AUTOSIZE)
+        .properties(
+            description="AUC of each tag of a category, with intervals",
+            width="container",
+            height=row,
+            autosize=AUTOSIZE,
+        )
     )
 
 
@@ -271,5 +279,10 @@ def learning_curves(score: str, time: str, lines: Sequence[Line]) -> Chart:
     return (
         alt.layer(every, chosen, points)
         .add_params(hidden, selected)
-        .properties(width="container", height=CHART_HEIGHT, autosize=AUTOSIZE)
+        .properties(
+            description=f"{CURVE_SCORES[score]} against {CURVE_TIMES[time].lower()}, by run",
+            width="container",
+            height=CHART_HEIGHT,
+            autosize=AUTOSIZE,
+        )
     )

@@ -80,7 +80,12 @@ def draw_costs(axis: str, lines: Sequence[Line], studies: Sequence[str]) -> Any:
     return (
         alt.layer(joined, bars, marks)
         .add_params(hidden)
-        .properties(width="container", height=CHART_HEIGHT, autosize=AUTOSIZE)
+        .properties(
+            description=f"Macro test AUC against {AXES[axis].lower()}, by study",
+            width="container",
+            height=CHART_HEIGHT,
+            autosize=AUTOSIZE,
+        )
     )
 
 
@@ -122,5 +127,10 @@ def draw_differences(studies: Sequence[str]) -> Any:
     return (
         alt.layer(zero, bars, marks)
         .add_params(alt.param("hidden", value=[]))
-        .properties(width="container", height=height, autosize=AUTOSIZE)
+        .properties(
+            description="Difference of each network's AUC from the first study's",
+            width="container",
+            height=height,
+            autosize=AUTOSIZE,
+        )
     )

@@ -27,8 +27,10 @@ def make_run_charts() -> dict[str, dict[str, Any]]:
     return {name: chart.to_dict() for name, chart in charts.items()}
 
 
-def _finish(chart: Chart | alt.Chart) -> Any:
-    return chart.properties(width="container", height=HEIGHT, autosize=AUTOSIZE)
+def _finish(chart: Chart | alt.Chart, description: str) -> Any:
+    return chart.properties(
+        description=description, width="container", height=HEIGHT, autosize=AUTOSIZE
+    )
 
 
 def draw_history(score: str) -> Any:
@@ -46,7 +48,8 @@ def draw_history(score: str) -> Any:
             alt.Tooltip("auc:Q", title="validation AUC", format=".4f"),
         ],
     )
-    return _finish(alt.layer(chart.mark_line(tooltip=None), chart.mark_circle(size=40)))
+    layers = alt.layer(chart.mark_line(tooltip=None), chart.mark_circle(size=40))
+    return _finish(layers, f"{CURVE_SCORES[score]} of each epoch")
 
 
 def draw_tag_curves(table: str, x: str, y: str) -> Any:
@@ -67,7 +70,7 @@ def draw_tag_curves(table: str, x: str, y: str) -> Any:
         .mark_line(strokeWidth=2.6, tooltip=None)
         .encode(**encoding)
     )
-    return _finish(alt.layer(every, chosen).add_params(tag))
+    return _finish(alt.layer(every, chosen).add_params(tag), f"{y} against {x.lower()}, by tag")
 
 
 def draw_calibration() -> Any:
@@ -99,4 +102,4 @@ def draw_calibration() -> Any:
             alt.Tooltip("outputs:Q", title="outputs", format=",.0f"),
         ],
     )
-    return _finish(alt.layer(ideal, line, points))
+    return _finish(alt.layer(ideal, line, points), "How often outputs are right, by score")

@@ -122,6 +122,20 @@ def test_choosing_a_line_filters_every_chart_and_the_table(opened):
     opened.wait_until(f"new Set(({MARKS}).map((datum) => datum.line)).size === 2", ".chart path")
 
 
+def test_what_is_chosen_while_a_chart_is_drawn_is_not_lost(opened):
+    opened.evaluate(
+        "(() => { const axis = document.getElementById('axis'); for (const value of ['train_s', "
+        "'train_flops']) { axis.value = value; axis.dispatchEvent(new Event('change')); } "
+        "document.querySelector('button[data-line=\"CRNN, uniform s\"]').click(); })()"
+    )
+    opened.wait_until(
+        "[...document.querySelectorAll('#costs .role-axis-title text')]"
+        ".some((text) => text.textContent.startsWith('Floating-point'))"
+    )
+    opened.wait_until(f"({MARKS}).every((datum) => datum.line === 'CRNN, uniform s')", POINTS)
+    assert opened.said() == []
+
+
 def column(browser, number):
     return browser.evaluate(
         "[...document.querySelectorAll('#runs tbody tr:not([hidden])')]"

@@ -88,6 +88,8 @@ def test_charts_are_valid_vega_lite(has_laws):
     valid = {name: chart.to_dict(validate=True) for name, chart in charts.items()}
     assert valid == make_charts(lines, law_axes=axes, has_curves=True)
     assert len(valid) == 4 + 1 + 4
+    # What a screen reader says of a chart.
+    assert all(chart["description"] for chart in valid.values())
 
 
 def test_a_page_of_a_hundred_cells_and_fifty_tags_is_below_three_megabytes(out, command):

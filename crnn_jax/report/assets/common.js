@@ -39,9 +39,18 @@ function themeOf() {
   };
 }
 
+// What is being drawn in each element: one after the other, so that the last one stays.
+const queues = new Map();
+
+function draw(element, ...chart) {
+  const after = (queues.get(element) || Promise.resolve()).then(() => drawNow(element, ...chart));
+  queues.set(element, after);
+  return after;
+}
+
 // Draw a chart of the page into an element. `fill` returns the rows of its tables by name, and
 // `values` the values of its parameters; both are asked again when it is drawn again.
-async function draw(element, name, fill, values, onClick = () => {}) {
+async function drawNow(element, name, fill, values, onClick = () => {}) {
   const spec = structuredClone(page.charts[name]);
   spec.datasets = fill();
   // The height of a chart of many rows is that of one of them.
@@ -65,6 +74,12 @@ async function draw(element, name, fill, values, onClick = () => {}) {
     if (item && item.datum) onClick(item.datum);
   });
   views.set(element, { view, again: () => draw(element, name, fill, values, onClick) });
+  // What was chosen while it was drawn.
+  const changed = values();
+  (spec.params || []).forEach(({ name: parameter }) => {
+    if (changed[parameter] !== undefined) view.signal(parameter, changed[parameter]);
+  });
+  await view.runAsync();
 }
 
 const drawAgain = () => Promise.all([...views.values()].map(({ again }) => again()));
