@@ -186,7 +186,16 @@ def _compare(
         return None
     tags, others = studies[0].tags, studies[number].tags
     if [tag.name for tag in tags] == [tag.name for tag in others]:
-        return compare(network, network, (other, first), tags)
+        # Rare in either, it is not decided.
+        both = [
+            dataclasses.replace(
+                tag,
+                n_positive=min(tag.n_positive, other_tag.n_positive),
+                is_rare=tag.is_rare or other_tag.is_rare,
+            )
+            for tag, other_tag in zip(tags, others, strict=True)
+        ]
+        return compare(network, network, (other, first), both)
     # The means alone, each over its study's tags.
     means = (_average_tags(other), _average_tags(first))
     return dataclasses.replace(
@@ -203,6 +212,11 @@ def _average_tags(scores: Resampled) -> Resampled:
     )
 
 
+def _values(study: Study, network: Network, name: str) -> set:
+    """Return the values of a field that the runs of a network have."""
+    return {getattr(run.result, name) for run in study.networks[network]}
+
+
 def _list_notes(
     folders: Sequence[epath.PathLike],
     studies: Sequence[Study],
@@ -213,6 +227,15 @@ def _list_notes(
     for folder, study, of_study in zip(folders[1:], studies[1:], keys[1:], strict=True):
         if [tag.name for tag in study.tags] != [tag.name for tag in studies[0].tags]:
             yield f"{folder}: other tags than {folders[0]}, so that only the means are compared"
+        for name in ("learning_rate", "train_fraction", "max_train_seconds", "epochs"):
+            differ = [
+                f"{arch} {target:,} ({rule})"
+                for arch, rule, target in sorted(keys[0].keys() & of_study.keys())
+                if _values(studies[0], keys[0][arch, rule, target], name)
+                != _values(study, of_study[arch, rule, target], name)
+            ]
+            if differ:
+                yield f"{folder}: another {name} than {folders[0]} for {', '.join(differ)}"
         for name, lacking in (
             (folder, keys[0].keys() - of_study.keys()),
             (folders[0], of_study.keys() - keys[0].keys()),

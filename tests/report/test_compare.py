@@ -113,6 +113,30 @@ def test_studies_without_predictions_are_compared_without_intervals(two, tmp_pat
     assert render_comparison(across, "")
 
 
+def test_what_the_networks_are_trained_with_is_told_where_it_differs(two, tmp_path):
+    other = epath.Path(tmp_path / "other")
+    write_study(other, GAINS, TARGETS, train_fraction=0.1)
+    notes = compare_studies([two[0], other]).notes
+    (note,) = (each for each in notes if "another" in each)
+    assert note.startswith(f"{other}: another train_fraction than {two[0]} for conv2d 25,000")
+    assert not any("another" in each for each in compare_studies(two).notes)
+
+
+def test_a_tag_that_is_rare_in_either_study_is_not_decided(two, tmp_path):
+    """Whichever study comes first; all but three clips of a tag's are of other groups here."""
+    rare = epath.Path(tmp_path / "rare")
+    targets, groups = make_split(seed=3)
+    targets[3:, 0] = 0
+    targets[:3, 0] = 1
+    for cell in (Cell("crnn", target, "uniform", seed) for target in TARGETS for seed in range(3)):
+        write_run(rare, cell, 5.0, (targets, groups))
+    for order in ([two[0], rare], [rare, two[0]]):
+        for match in compare_studies(order).matches:
+            tag = match.differences[1].tags[0]
+            assert (tag.tag, tag.p_holm, tag.verdict) == ("rock", None, "undecided")
+            assert tag.n_positive == 3
+
+
 def test_folders_are_named_by_what_distinguishes_them(two):
     across = compare_studies(two)
     assert name_studies(across) == ["before", "after"]
