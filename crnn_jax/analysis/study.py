@@ -41,6 +41,8 @@ class NetworkScore:
     ----------
     arch, rule, target, n_seeds
         The network, and how many seeds it was trained with.
+    runs
+        Names of its runs.
     learning_rate, train_fraction, max_train_seconds
         The learning rate that was chosen; the part of the training split and the time budget.
     auc, bce
@@ -63,6 +65,7 @@ class NetworkScore:
     train_fraction: float
     max_train_seconds: float | None
     n_seeds: int
+    runs: tuple[str, ...]
     auc: float
     auc_interval: Interval | None
     bce: float | None
@@ -208,6 +211,7 @@ def score_network(its_runs: list[StudyRun], resampled: Resampled | None) -> Netw
         train_fraction=first.train_fraction,
         max_train_seconds=first.max_train_seconds,
         n_seeds=len(its_runs) if resampled is None else resampled.n_seeds,
+        runs=tuple(run.name for run in its_runs),
         auc=auc,
         auc_interval=intervals[0],
         bce=bce,

@@ -152,16 +152,13 @@ def _make_tables(
 ) -> dict[str, Columns]:
     place = {(line.arch, line.rule): number for number, line in enumerate(lines)}
     networks = {_key_of(row): number for number, row in enumerate(analysis.networks)}
-    # Of a grid of learning rates, the chosen ones.
-    chosen = {
-        name: result
-        for name, result in results.items()
-        if _stands_for_network(result, networks, analysis)
-    }
+    # Not those of other learning rates, nor what the analysis left out.
+    network_of = {name: number for number, row in enumerate(analysis.networks) for name in row.runs}
+    chosen = {name: result for name, result in results.items() if name in network_of}
     return {
         "networks": _tabulate_networks(analysis, place),
         "points": _tabulate_points(analysis),
-        "runs": _tabulate_runs(chosen, networks),
+        "runs": _tabulate_runs(chosen, network_of),
         "laws": _tabulate_laws(analysis, place),
         "fronts": _tabulate_fronts(analysis, networks),
         "tags": make_columns(
@@ -176,19 +173,8 @@ def _make_tables(
     }
 
 
-def _key_of(network: NetworkScore | RunResult | Network) -> NetworkKey:
+def _key_of(network: NetworkScore | Network) -> NetworkKey:
     return network.arch, network.rule, network.target
-
-
-def _stands_for_network(
-    result: RunResult, networks: Mapping[NetworkKey, int], analysis: Analysis
-) -> bool:
-    number = networks.get(_key_of(result))
-    if number is None:
-        return False
-    row = analysis.networks[number]
-    axes = ("learning_rate", "train_fraction", "max_train_seconds")
-    return all(getattr(result, axis) == getattr(row, axis) for axis in axes)
 
 
 def make_columns(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Columns:
@@ -234,13 +220,13 @@ def _tabulate_points(analysis: Analysis) -> Columns:
     )
 
 
-def _tabulate_runs(chosen: Mapping[str, RunResult], networks: Mapping[NetworkKey, int]) -> Columns:
+def _tabulate_runs(chosen: Mapping[str, RunResult], network_of: Mapping[str, int]) -> Columns:
     return make_columns(
         ("name", "network", "seed", "auc", *AXES),
         (
             (
                 name,
-                networks[_key_of(result)],
+                network_of[name],
                 result.seed,
                 result.test_auc,
                 *(cost_of(result, axis) for axis in AXES),

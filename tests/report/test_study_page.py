@@ -168,6 +168,17 @@ def test_runs_of_other_learning_rates_are_in_the_table_alone(out, command):
     assert worse.name in page.words
 
 
+def test_a_run_that_the_analysis_leaves_out_is_not_drawn(out, command):
+    """One whose test split is another than most."""
+    write_study(out, GAINS, targets=(25_000,), seeds=(0, 1))
+    odd = dataclasses.replace(ONE, seed=2)
+    write_run(out, odd, 1.0, make_split(seed=9))
+    page = read(command, out)
+    assert len(page.contents["tables"]["runs"]["name"]) == 4
+    assert odd.name not in page.contents["tables"]["runs"]["name"]
+    assert odd.name in page.words
+
+
 def test_a_page_that_was_there_is_replaced_whole_or_stays(out, command):
     write_study(out, GAINS, targets=(25_000,), seeds=(0,))
     read(command, out)
