@@ -1,7 +1,7 @@
 """The page of several studies side by side: one HTML file that opens offline."""
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from etils import epath
 
@@ -12,6 +12,7 @@ from crnn_jax.report.contents import (
     AXES,
     count_values,
     list_lines,
+    list_versions,
     make_columns,
     name_architecture,
 )
@@ -26,7 +27,6 @@ from crnn_jax.report.html import (
     number,
 )
 from crnn_jax.report.study_page import DARK_COLOURS
-from crnn_jax.study.schema import RunResult
 from crnn_jax.user_text import printable
 
 COLOURS = (BLUE, VERMILION, GREEN, *OTHER_COLOURS)
@@ -226,7 +226,7 @@ def _make_provenance(across: Across, names: list[str]) -> str:
                     Cell("", markup=escape("; ".join(count_values(results, field))))
                     for field in fields
                 ),
-                Cell("", markup=escape("; ".join(_list_versions(results)))),
+                Cell("", markup=escape(list_versions(results))),
             ),
         )
         for name, results in zip(names, across.results, strict=True)
@@ -234,12 +234,3 @@ def _make_provenance(across: Across, names: list[str]) -> str:
     columns = (("study", True), *((title, True) for title in fields.values()), ("versions", True))
     table = make_table("provenance", "Where they come from", columns, rows, is_sortable=False)
     return f"<section><h2>Where they come from</h2>{table}</section>"
-
-
-def _list_versions(results: Sequence[RunResult]) -> list[str]:
-    return sorted(
-        {
-            ", ".join(f"{package} {version}" for package, version in result.versions.items())
-            for result in results
-        }
-    )

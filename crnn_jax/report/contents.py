@@ -115,9 +115,7 @@ def gather(folder: epath.Path, analysis: Analysis) -> StudyContents:
         tables=_make_tables(folder, analysis, lines, results),
         results=results,
         failed={cell.name: cell.error or "" for cell in cells if cell.state == "failed"},
-        unfinished=sum(
-            cell.state not in ("failed", "finished") and not cell.is_short for cell in cells
-        ),
+        unfinished=sum(not cell.is_over and not cell.is_short for cell in cells),
     )
 
 
@@ -298,3 +296,12 @@ def count_values(results: Iterable[RunResult], name: str) -> dict[str, int]:
     """Return how many runs have each value of a field, the most frequent one first."""
     counts = collections.Counter(str(getattr(result, name)) for result in results)
     return dict(counts.most_common())
+
+
+def list_versions(results: Iterable[RunResult]) -> str:
+    """Return the versions of packages that runs were computed with."""
+    versions = {
+        ", ".join(f"{package} {version}" for package, version in result.versions.items())
+        for result in results
+    }
+    return "; ".join(sorted(versions))

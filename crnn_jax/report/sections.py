@@ -18,6 +18,7 @@ from crnn_jax.report.contents import (
     Line,
     StudyContents,
     count_values,
+    list_versions,
     name_architecture,
 )
 from crnn_jax.report.html import (
@@ -278,7 +279,7 @@ def make_provenance(contents: StudyContents) -> str:
         ("processors", _list(count_values(results, "device"))),
         ("devices", _list(count_values(results, "device_count"))),
         ("commit", _list(count_values(results, "git_commit"))),
-        ("versions", _list_versions(contents)),
+        ("versions", list_versions(results)),
         (
             "intervals",
             f"{contents.analysis.n_resamples:,} resamples of test clips and seeds",
@@ -294,11 +295,3 @@ def _list(counts: dict[str, int]) -> str:
     if len(counts) == 1:
         return next(iter(counts))
     return "; ".join(f"{value} ({count} runs)" for value, count in counts.items())
-
-
-def _list_versions(contents: StudyContents) -> str:
-    versions = {
-        ", ".join(f"{package} {version}" for package, version in result.versions.items())
-        for result in contents.results.values()
-    }
-    return "; ".join(sorted(versions))

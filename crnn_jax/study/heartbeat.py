@@ -153,10 +153,7 @@ class _Beat:
                         # JSON has no word for what is not finite.
                         loss=event.loss if math.isfinite(event.loss) else None,
                     )
-                    self._last = (
-                        time.monotonic(),
-                        event.epoch * event.steps_per_epoch + event.step,
-                    )
+                    self._last = (time.monotonic(), event.steps_so_far)
                     self._mark = self._mark or self._last
                     if self._began is None:
                         self._began = (self._last[0], self._fraction())
