@@ -11,13 +11,10 @@ from etils import epath
 from crnn_jax.analysis.bootstrap import Resampled, resample
 from crnn_jax.analysis.comparison import Difference, Tag, compare
 from crnn_jax.analysis.predictions import Study, identify_split, read_study
-from crnn_jax.analysis.study import NetworkScore, score_network
+from crnn_jax.analysis.study import NetworkKey, NetworkScore, key_of, score_network
 from crnn_jax.config import RESAMPLES, Architecture, Rule
 from crnn_jax.errors import UserError
 from crnn_jax.study.schema import Network, RunResult
-
-# A network of any study: what it is trained on differs between them.
-Key = tuple[Architecture, Rule, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +93,7 @@ def compare_studies(
     if len(folders) < 2:
         raise UserError("give two sweeps' folders or more, the one to compare with first")
     studies = [read_study(epath.Path(folder)) for folder in folders]
-    keys = [{_key_of(network): network for network in study.networks} for study in studies]
+    keys = [{key_of(network): network for network in study.networks} for study in studies]
     common = [key for key in keys[0] if any(key in others for others in keys[1:])]
     if not common:
         raise UserError(
@@ -140,10 +137,6 @@ def compare_studies(
         n_resamples=n_resamples,
         notes=tuple(_list_notes(folders, studies, keys)),
     )
-
-
-def _key_of(network: Network) -> Key:
-    return network.arch, network.rule, network.target
 
 
 def _split_of(study: Study) -> str | None:
@@ -220,7 +213,7 @@ def _values(study: Study, network: Network, name: str) -> set:
 def _list_notes(
     folders: Sequence[epath.PathLike],
     studies: Sequence[Study],
-    keys: Sequence[Mapping[Key, Network]],
+    keys: Sequence[Mapping[NetworkKey, Network]],
 ) -> Iterator[str]:
     for folder, study in zip(folders, studies, strict=True):
         yield from (f"{folder}: {note}" for note in study.notes)

@@ -10,7 +10,7 @@ from typing import Any
 from etils import epath
 
 from crnn_jax.analysis.costs import COSTS, MEMORY, cost_of
-from crnn_jax.analysis.study import Analysis, NetworkScore
+from crnn_jax.analysis.study import Analysis, NetworkKey, key_of
 from crnn_jax.config import Architecture, Rule
 from crnn_jax.figures.looks import (
     ARCHITECTURE_LOOKS,
@@ -21,7 +21,7 @@ from crnn_jax.figures.looks import (
 )
 from crnn_jax.study import runs
 from crnn_jax.study.manifest import Manifest, read_manifest
-from crnn_jax.study.schema import Network, RunResult
+from crnn_jax.study.schema import RunResult
 from crnn_jax.study.status import StatusReader
 from crnn_jax.user_text import printable
 
@@ -42,7 +42,6 @@ LONGEST_CURVE = 200
 
 # A table as columns: half as long as a list of objects.
 Columns = dict[str, list[Any]]
-NetworkKey = tuple[Architecture, Rule, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +148,7 @@ def _make_tables(
     results: Mapping[str, RunResult],
 ) -> dict[str, Columns]:
     place = {(line.arch, line.rule): number for number, line in enumerate(lines)}
-    networks = {_key_of(row): number for number, row in enumerate(analysis.networks)}
+    networks = {key_of(row): number for number, row in enumerate(analysis.networks)}
     # Not those of other learning rates, nor what the analysis left out.
     network_of = {name: number for number, row in enumerate(analysis.networks) for name in row.runs}
     chosen = {name: result for name, result in results.items() if name in network_of}
@@ -169,10 +168,6 @@ def _make_tables(
         "tagScores": _tabulate_tag_scores(analysis),
         "curves": _tabulate_curves(folder, chosen),
     }
-
-
-def _key_of(network: NetworkScore | Network) -> NetworkKey:
-    return network.arch, network.rule, network.target
 
 
 def make_columns(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Columns:
@@ -251,7 +246,7 @@ def _tabulate_fronts(analysis: Analysis, networks: Mapping[NetworkKey, int]) -> 
     for front in analysis.fronts:
         support = front.support or (None,) * len(front.networks)
         for network, part in zip(front.networks, support, strict=True):
-            rows.append((front.cost, networks[_key_of(network)], part))
+            rows.append((front.cost, networks[key_of(network)], part))
     return make_columns(("axis", "network", "support"), rows)
 
 

@@ -131,18 +131,10 @@ def make_table(name: str, status: "StudyStatus", room: int) -> "Table":
     for column in ("epoch", "loss", "AUC", "clips/s", "left"):
         table.add_column(column, justify="right")
     table.add_column("where, or why")
-    # Of the finished ones the last come first, as far as their order in the study tells.
-    in_order = enumerate(status.cells)
-    cells = [
-        cell
-        for _, cell in sorted(
-            in_order,
-            key=lambda each: (
-                ORDER.index(each[1].state),
-                -each[0] if each[1].state == "finished" else each[0],
-            ),
-        )
-    ]
+    unfinished = [cell for cell in status.cells if cell.state != "finished"]
+    # The last ones first, as far as their order in the study tells.
+    finished = [cell for cell in reversed(status.cells) if cell.state == "finished"]
+    cells = [*sorted(unfinished, key=lambda cell: ORDER.index(cell.state)), *finished]
     for cell in cells[:room]:
         table.add_row(*_row(cell))
     if len(cells) > room:
