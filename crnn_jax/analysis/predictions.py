@@ -82,11 +82,7 @@ def read_study(folder: epath.Path) -> Study:
     UserError
         If no run is finished, or the study is a cross-validation.
     """
-    read = {
-        path.parent.name: result
-        for path in sorted(folder.glob("*/result.json"))
-        if (result := runs.read_result(path.parent)) is not None
-    }
+    read = runs.read_results(folder)
     if not read:
         raise UserError(f"{folder}: no finished run (*/result.json); give a sweep's folder")
     if any(result.fold is not None for result in read.values()):

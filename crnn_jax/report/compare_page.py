@@ -21,6 +21,7 @@ from crnn_jax.report.html import (
     attribute,
     escape,
     make_list,
+    make_notes,
     make_page,
     make_select,
     make_table,
@@ -77,7 +78,7 @@ def render_comparison(across: Across, bundle: str) -> bytes:
             '<div class="chart" id="costs"></div><figcaption>Means over seeds, with 95 % intervals '
             "over seeds and test clips.</figcaption></figure></section>",
             _make_matches(across, names),
-            _make_notes(across),
+            make_notes("To be kept in mind", across.notes),
             _make_provenance(across, names),
             "</main>",
         )
@@ -207,12 +208,6 @@ def _make_row(match: Match, place: int, name: str) -> tuple[Cell, ...]:
         number(score.train_s, ",.1f"),
         number(ratio, ".2f"),
     )
-
-
-def _make_notes(across: Across) -> str:
-    if not across.notes:
-        return ""
-    return f"<section><h2>To be kept in mind</h2>{make_list(across.notes)}</section>"
 
 
 def _make_provenance(across: Across, names: list[str]) -> str:

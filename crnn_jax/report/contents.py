@@ -98,11 +98,7 @@ class StudyContents:
 
 def gather(folder: epath.Path, analysis: Analysis) -> StudyContents:
     """Gather what the page of a study shows."""
-    results = {
-        path.parent.name: result
-        for path in sorted(folder.glob("*/result.json"))
-        if (result := runs.read_result(path.parent)) is not None
-    }
+    results = runs.read_results(folder)
     status = StatusReader(folder).read()
     cells = () if status is None else status.cells
     lines = list_lines((row.arch, row.rule) for row in analysis.networks)

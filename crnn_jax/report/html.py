@@ -6,7 +6,7 @@ import html
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from string import Template
 from typing import Any
@@ -115,6 +115,19 @@ def make_list(sentences: Sequence[str], shown: int | None = None) -> str:
     if more:
         parts += [f"<details><summary>{len(more)} more</summary>", make_list(more), "</details>"]
     return "".join(parts)
+
+
+def make_facts(facts: Mapping[str, str]) -> str:
+    """Return a list of names and what is said of each."""
+    listed = (
+        f"<dt>{html.escape(name)}</dt><dd>{escape(fact)}</dd>" for name, fact in facts.items()
+    )
+    return f"<dl>{''.join(listed)}</dl>"
+
+
+def make_notes(title: str, notes: Sequence[str]) -> str:
+    """Return a section of notes, if there are any."""
+    return f"<section><h2>{html.escape(title)}</h2>{make_list(notes)}</section>" if notes else ""
 
 
 def make_select(

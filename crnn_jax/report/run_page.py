@@ -1,7 +1,6 @@
 """The page of one run: one HTML file that opens offline."""
 
 import base64
-import html
 from collections.abc import Sequence
 
 from etils import epath
@@ -12,6 +11,8 @@ from crnn_jax.report.html import (
     attribute,
     bundling,
     escape,
+    make_facts,
+    make_notes,
     make_page,
     make_table,
     number,
@@ -75,7 +76,7 @@ def render_run(contents: RunContents, bundle: str) -> bytes:
             _make_tags(contents, has_predictions),
             _make_calibration(contents) if has_predictions else "",
             _make_examples(contents.examples),
-            _make_notes(contents.notes),
+            make_notes("What is not shown", contents.notes),
             "</main>",
         )
     )
@@ -104,13 +105,10 @@ def _make_header(contents: RunContents) -> str:
     }
     if result.learning_rate is not None:
         facts["learning rate"] = f"{result.learning_rate:g}"
-    listed = "".join(
-        f"<dt>{html.escape(name)}</dt><dd>{escape(fact)}</dd>" for name, fact in facts.items()
-    )
     return (
         f"<header><h1>{escape(contents.name)}</h1>"
         f'<section class="verdict" aria-label="Scores">{escape(score)}</section>'
-        f"<dl>{listed}</dl></header>"
+        f"{make_facts(facts)}</header>"
     )
 
 
@@ -190,10 +188,3 @@ def _make_example(example: Example) -> str:
         f"{example.score:.3f}</strong><br>{escape(example.track_id)}: {escape(has)}</figcaption>"
         f"</figure>"
     )
-
-
-def _make_notes(notes: Sequence[str]) -> str:
-    if not notes:
-        return ""
-    items = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    return f"<section><h2>What is not shown</h2><ul>{items}</ul></section>"

@@ -25,7 +25,9 @@ from crnn_jax.report.html import (
     Cell,
     attribute,
     escape,
+    make_facts,
     make_list,
+    make_notes,
     make_select,
     make_table,
     number,
@@ -252,9 +254,7 @@ def make_differences(contents: StudyContents) -> str:
             f"networks of one size, and crossings of their laws</summary>"
             f"{make_list(said)}</details></section>"
         )
-    if analysis.notes:
-        notes = make_list(analysis.notes)
-        parts.append(f"<section><h2>To be kept in mind</h2>{notes}</section>")
+    parts.append(make_notes("To be kept in mind", analysis.notes))
     return "\n".join(parts)
 
 
@@ -275,20 +275,16 @@ def make_failed(contents: StudyContents) -> str:
 def make_provenance(contents: StudyContents) -> str:
     """Return where the study comes from: processors, versions, commands."""
     results = list(contents.results.values())
-    facts = [
-        ("processors", _list(count_values(results, "device"))),
-        ("devices", _list(count_values(results, "device_count"))),
-        ("commit", _list(count_values(results, "git_commit"))),
-        ("versions", list_versions(results)),
-        (
-            "intervals",
-            f"{contents.analysis.n_resamples:,} resamples of test clips and seeds",
-        ),
-    ]
-    listed = "".join(f"<dt>{html.escape(name)}</dt><dd>{escape(fact)}</dd>" for name, fact in facts)
+    facts = {
+        "processors": _list(count_values(results, "device")),
+        "devices": _list(count_values(results, "device_count")),
+        "commit": _list(count_values(results, "git_commit")),
+        "versions": list_versions(results),
+        "intervals": f"{contents.analysis.n_resamples:,} resamples of test clips and seeds",
+    }
     commands = "".join(f"<pre>{escape(command)}</pre>" for command in contents.manifest.commands)
     made = f"<h3>The command that made it</h3>{commands}" if commands else ""
-    return f"<section><h2>Where it comes from</h2><dl>{listed}</dl>{made}</section>"
+    return f"<section><h2>Where it comes from</h2>{make_facts(facts)}{made}</section>"
 
 
 def _list(counts: dict[str, int]) -> str:

@@ -232,10 +232,13 @@ def _read_json(path: epath.Path) -> dict[str, Any] | None:
         return None
 
 
-def read_results(out: epath.Path) -> list[RunResult]:
-    """Read the results of all finished runs of a sweep, sorted by name."""
-    results = (read_result(path.parent) for path in sorted(out.glob("*/result.json")))
-    return [result for result in results if result is not None]
+def read_results(out: epath.Path) -> dict[str, RunResult]:
+    """Read the results of all finished runs of a sweep, by name."""
+    return {
+        path.parent.name: result
+        for path in sorted(out.glob("*/result.json"))
+        if (result := read_result(path.parent)) is not None
+    }
 
 
 def write_tables(out: epath.Path, *, folds: bool = True) -> None:
@@ -246,7 +249,7 @@ def write_tables(out: epath.Path, *, folds: bool = True) -> None:
     One process at a time reads and writes, so that the last one's tables have every result.
     """
     with lock(out / LOCKS / "tables", wait=True):
-        results = read_results(out)
+        results = list(read_results(out).values())
         rows = (_row(result, RESULT_COLUMNS) for result in results)
         write_file(out / "results.csv", _csv(RESULT_COLUMNS, rows))
         rows = (
