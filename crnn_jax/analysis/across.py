@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 from etils import epath
 
 from crnn_jax.analysis.bootstrap import Resampled, resample
@@ -28,8 +29,8 @@ class Match:
     scores
         Its scores in each study; None where it is not.
     differences
-        Its AUC in each study minus that in the first one; None where either lacks predictions, and
-        for the first study.
+        Its AUC in each study minus that in the first one, over the tags that have an AUC in both;
+        None where either lacks predictions, and for the first study.
     """
 
     arch: Architecture
@@ -75,7 +76,9 @@ def compare_studies(
     """Compare each network of the first study with the same one of the others.
 
     On one test split the differences are paired over its clips; between test splits the chances of
-    both add. Single tags are compared if both studies have the same ones.
+    both add. Single tags are compared if both studies have the same ones. A network stands for
+    itself with its best learning rate and the largest part of the training split in each study,
+    whether these are the same or not; the notes say where they differ.
 
     Parameters
     ----------
@@ -93,7 +96,7 @@ def compare_studies(
     if len(folders) < 2:
         raise UserError("give two sweeps' folders or more, the one to compare with first")
     studies = [read_study(epath.Path(folder)) for folder in folders]
-    keys = [{key_of(network): network for network in study.networks} for study in studies]
+    keys = [_index(study) for study in studies]
     common = [key for key in keys[0] if any(key in others for others in keys[1:])]
     if not common:
         raise UserError(
@@ -139,6 +142,15 @@ def compare_studies(
     )
 
 
+def _index(study: Study) -> dict[NetworkKey, Network]:
+    """Return a study's networks by what identifies them in any study.
+
+    One that was trained on several parts of the training split is that on the largest one.
+    """
+    by_part = sorted(study.networks, key=lambda network: network.train_fraction or 0.0)
+    return {key_of(network): network for network in by_part}
+
+
 def _split_of(study: Study) -> str | None:
     """Return what distinguishes a study's test split; None without predictions."""
     return next(filter(None, map(identify_split, itertools.chain(*study.networks.values()))), None)
@@ -158,8 +170,10 @@ def _resample_all(
         }
         if not together:
             continue
-        groups = next(iter(together.values()))[0].groups
-        assert groups is not None, "given by read_study"
+        # Studies may know more or less of which clips belong together, such as those of an older
+        # version: the fewer groups, the wider the intervals.
+        known = [of[0].groups for of in together.values() if of[0].groups is not None]
+        groups = min(known, key=lambda groups: len(np.unique(groups)))
         # Another seed for another split, whose chances are its own.
         own = seed + 1000 * splits.index(split)
         for (number, network), scores in resample(together, groups, n_resamples, own).items():
@@ -210,6 +224,11 @@ def _values(study: Study, network: Network, name: str) -> set:
     return {getattr(run.result, name) for run in study.networks[network]}
 
 
+def _scored_tags(study: Study) -> set[str]:
+    """Return the tags of the test split that have both classes."""
+    return {tag.tag for tag in study.first.per_tag if tag.auc is not None}
+
+
 def _list_notes(
     folders: Sequence[epath.PathLike],
     studies: Sequence[Study],
@@ -220,6 +239,12 @@ def _list_notes(
     for folder, study, of_study in zip(folders[1:], studies[1:], keys[1:], strict=True):
         if [tag.name for tag in study.tags] != [tag.name for tag in studies[0].tags]:
             yield f"{folder}: other tags than {folders[0]}, so that only the means are compared"
+        elif odd := _scored_tags(studies[0]) ^ _scored_tags(study):
+            yield (
+                f"{folder}: {', '.join(sorted(odd))} cannot be scored in it or in {folders[0]}, "
+                f"whose clips are of one class only; each AUC is over its own study's tags, and "
+                f"differences are over those of both"
+            )
         for name in ("learning_rate", "train_fraction", "max_train_seconds", "epochs"):
             differ = [
                 f"{arch} {target:,} ({rule})"

@@ -66,7 +66,9 @@ class TagDifference:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """Differences between two networks, paired over the clips of the test split.
+    """Differences between two networks, over the tags that have an AUC for both.
+
+    Paired over the clips of the test split, if both were scored on the same one.
 
     Attributes
     ----------
@@ -246,12 +248,15 @@ def compare(
     scores: tuple[Resampled, Resampled],
     tags: Sequence[Tag],
 ) -> Difference:
-    """Compare two networks that were scored on the same resamples.
+    """Compare two networks over the tags that have an AUC for both.
+
+    Scored on the same resamples of one test split, they are paired over its clips; on resamples
+    that were drawn independently, of two splits, the chances of both add.
 
     Parameters
     ----------
     first, second, scores
-        The networks, and their scores.
+        The networks, and their scores on as many resamples.
     tags
         The tags of the split, in the order of the scores.
     """

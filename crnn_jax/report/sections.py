@@ -282,7 +282,9 @@ def make_provenance(contents: StudyContents) -> str:
         "versions": list_versions(results),
         "intervals": f"{contents.analysis.n_resamples:,} resamples of test clips and seeds",
     }
-    commands = "".join(f"<pre>{escape(command)}</pre>" for command in contents.manifest.commands)
+    commands = "".join(
+        f"<pre>{escape(command)}</pre>" for command in contents.manifest.command_lines
+    )
     made = f"<h3>The command that made it</h3>{commands}" if commands else ""
     return f"<section><h2>Where it comes from</h2>{make_facts(facts)}{made}</section>"
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 import time
 from collections.abc import Mapping
@@ -122,11 +123,17 @@ def _kind(name: str) -> str:
 
 
 class StatusReader:
-    """Reads a study's state again and again; finished cells are read once."""
+    """Reads a study's state again and again; finished cells are read once.
+
+    A cell is alive while its signs of life come. Only at the first look does it count how old the
+    last one is by this machine's clock: that of a file server may show another time.
+    """
 
     def __init__(self, folder: epath.Path):
         self.folder = folder
         self._finished: dict[str, CellStatus] = {}
+        # Time of each cell's last sign of life, by the file's clock and by this machine's.
+        self._alive: dict[str, tuple[float, float]] = {}
 
     def read(self, now: float | None = None) -> StudyStatus | None:
         """Read the state; None if the folder is not a study's.
@@ -134,7 +141,7 @@ class StatusReader:
         Parameters
         ----------
         now
-            Time in s since 1970, with which the files' times are compared; None: this machine's.
+            This machine's time in s since 1970; None: ask its clock.
         """
         now = time.time() if now is None else now
         manifest = read_manifest(self.folder)
@@ -169,7 +176,7 @@ class StatusReader:
             self._finished[name] = status
             return status
         beat = read_heartbeat(run)
-        if beat is not None and now - beat[1] <= SILENT_AFTER:
+        if beat is not None and now - self._last_alive(name, beat[1], now) <= SILENT_AFTER:
             return CellStatus(name, "running", beat[0].valid_auc, heartbeat=beat[0])
         failure = _read_json(run / "failed.json")
         if failure is not None:
@@ -177,6 +184,15 @@ class StatusReader:
         if (run / "config.json").exists():
             return CellStatus(name, "stopped", auc=_last_auc(run))
         return CellStatus(name, "waiting")
+
+    def _last_alive(self, name: str, written: float, now: float) -> float:
+        """Return when a cell was alive, by this machine's clock."""
+        before = self._alive.get(name)
+        if before is None:
+            self._alive[name] = written, min(written, now)
+        elif before[0] != written:
+            self._alive[name] = written, now
+        return self._alive[name][1]
 
 
 def _read_json(path: epath.Path) -> Mapping[str, Any] | None:
@@ -189,7 +205,7 @@ def _read_json(path: epath.Path) -> Mapping[str, Any] | None:
 
 def _number(values: Mapping[str, Any], name: str) -> float | None:
     value = values.get(name)
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _last_auc(run: epath.Path) -> float | None:

@@ -77,7 +77,7 @@ def try_rates(
     make_jobs(config, data, out, list_cells_with(config, lowest))
     _check_schedule(config, trial, data)
     if jax.process_index() == 0:
-        # Without cells: the study is not over when its short runs are.
+        # Its cells are not known yet: it is not over when its short runs are.
         announce(out, origin)
     failed: set[Cell] = set()
     while True:

@@ -137,6 +137,55 @@ def test_a_tag_that_is_rare_in_either_study_is_not_decided(two, tmp_path):
             assert tag.n_positive == 3
 
 
+def write_crnn(out, split, gain=3.0, **changes):
+    """Write a study of CRNN alone, on a test split of its own."""
+    for cell in (Cell("crnn", target, "uniform", seed) for target in TARGETS for seed in range(3)):
+        write_run(out, cell, gain, split, **changes)
+    return epath.Path(out)
+
+
+def test_a_tag_of_one_class_in_one_study_is_left_out_of_the_difference_and_told(two, tmp_path):
+    targets, groups = make_split(seed=3)
+    targets[:, 0] = 1
+    other = write_crnn(tmp_path / "other", (targets, groups))
+    across = compare_studies([two[0], other])
+    for match in across.matches:
+        if (difference := match.differences[1]) is None:
+            continue
+        assert [tag.tag for tag in difference.tags] == ["jazz", "sad", "piano"]
+        of_tags = [np.mean([score.tags[place][0] for place in (1, 2, 3)]) for score in match.scores]
+        assert difference.auc.value == pytest.approx(of_tags[1] - of_tags[0])
+        assert abs(difference.auc.value - (match.scores[1].auc - match.scores[0].auc)) > 1e-3
+    (note,) = (each for each in across.notes if "one class only" in each)
+    assert note.startswith(f"{other}: rock cannot be scored in it or in {two[0]}")
+    assert not any("one class only" in each for each in compare_studies(two).notes)
+
+
+def test_the_study_that_knows_which_clips_belong_together_decides_in_any_order(tmp_path):
+    """One of them counts each clip as independent, as an older version's files do."""
+    targets, groups = make_split()
+    knows, told = (
+        write_crnn(tmp_path / name, (targets, groups // 6), gain)
+        for name, gain in (("knows", 1.0), ("told", 1.2))
+    )
+    alone = write_crnn(tmp_path / "alone", (targets, np.arange(len(targets))), 1.2)
+    for order, expected in (([knows, alone], [knows, told]), ([alone, knows], [told, knows])):
+        assert compare_studies(order).matches == compare_studies(expected).matches
+
+
+def test_of_several_parts_of_the_data_the_largest_is_compared(two, tmp_path):
+    """Where those of the largest part are of another test split than most, all parts are left."""
+    mixed = tmp_path / "mixed"
+    for fraction, gain in ((0.1, 1.0), (0.5, 2.0)):
+        for seed in range(3):
+            cell = Cell("crnn", TARGETS[0], "uniform", seed, train_fraction=fraction)
+            write_run(mixed, cell, gain, make_split())
+    odd = Cell("crnn", TARGETS[0], "uniform", 0, train_fraction=1.0)
+    write_run(mixed, odd, 3.0, make_split(seed=9))
+    (match,) = compare_studies([mixed, two[0]]).matches
+    assert match.scores[0].train_fraction == 0.5
+
+
 def test_folders_are_named_by_what_distinguishes_them(two):
     across = compare_studies(two)
     assert name_studies(across) == ["before", "after"]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -66,6 +67,37 @@ def test_a_killed_sweep_runs_then_is_silent_then_finishes(commands, tmp_path):
     assert not later.is_over
 
 
+@pytest.mark.parametrize("ahead", [-3600, 0, 3600], ids=["late", "right", "early"])
+def test_a_server_with_another_clock_does_not_hide_who_is_alive(out, ahead):
+    announce(out, Origin(), CELLS[:1])
+    run = out / CELLS[0].name
+    run.mkdir()
+    beat = json.dumps({"host": "far", "pid": 1, "epochs": 2})
+
+    def beat_at(time):
+        (run / heartbeat.FILE).write_text(beat)
+        os.utime(run / heartbeat.FILE, (time + ahead, time + ahead))
+
+    reader, now = StatusReader(out), time.time()
+
+    def state(seconds):
+        return states(reader.read(now + seconds))[CELLS[0].name]
+
+    beat_at(now)
+    # From one look alone it cannot be told.
+    if ahead >= 0:
+        assert state(0) == "running"
+    else:
+        assert state(0) == "waiting"
+    beat_at(now + 5)
+    assert state(6) == "running"
+    assert state(6 + SILENT_AFTER) == "running"
+    # No other sign since.
+    assert state(7 + SILENT_AFTER) == "waiting"
+    beat_at(now + 100)
+    assert state(101) == "running"
+
+
 def test_a_terminated_sweep_leaves_no_sign_of_life(commands, tmp_path):
     process = commands.start(tmp_path, "--epochs", 2000)
     wait_until(lambda: (tmp_path / CELL / heartbeat.FILE).exists(), process)
@@ -117,7 +149,7 @@ def test_a_study_with_a_trial_is_not_over_after_it(small_set, out):
     names = {cell.name for cell in status.cells}
     assert names == {str(path.parent.relative_to(out)) for path in Path(out).glob("**/result.json")}
     assert sum(name.startswith(f"{runs.TRIAL}/") for name in names) == 4
-    assert read_manifest(out).commands == ("crnn-jax sweep",)
+    assert read_manifest(out).command_lines == ("crnn-jax sweep",)
 
 
 def test_a_failed_cell_says_why(out):
@@ -137,22 +169,42 @@ def test_several_commands_add_to_one_study(out):
     for thread in threads:
         thread.join()
     before = read_manifest(out)
-    announce(out, Origin())
+    announce(out, Origin("crnn-jax sweep --seeds 0"))
     join(CELLS[1])
     assert read_manifest(out) == before
     assert sorted(before.cells) == [cell.name for cell in CELLS]
-    assert sorted(before.commands) == [f"crnn-jax sweep --seeds {seed}" for seed in range(3)]
+    assert sorted(before.command_lines) == [f"crnn-jax sweep --seeds {seed}" for seed in range(3)]
     assert before.question == "Which?"
 
 
+def test_a_command_with_a_changed_grid_has_the_cells_of_the_last_one(out):
+    """Else the study would wait for cells that nobody wants any more."""
+    announce(out, Origin("crnn-jax sweep mine.py"), CELLS)
+    announce(out, Origin("crnn-jax sweep other.py"), CELLS[1:2])
+    announce(out, Origin("crnn-jax sweep mine.py"), CELLS[:1])
+    assert set(states(StatusReader(out).read())) == {cell.name for cell in CELLS[:2]}
+
+
+def test_calls_from_python_add_to_one_study(out):
+    announce(out, Origin(), CELLS[:1])
+    announce(out, Origin(), CELLS[2:])
+    manifest = read_manifest(out)
+    assert set(manifest.cells) == {CELLS[0].name, CELLS[2].name}
+    assert manifest.command_lines == ()
+
+
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", '{"commands": 3}', '{"commands": [1], "question": null}']
+    "text",
+    [
+        *("", "{", "[]", "null", '{"commands": 3}', '{"commands": [1], "question": null}'),
+        '{"commands": {"a": 1}, "question": null}',
+    ],
 )
 def test_a_damaged_manifest_is_as_none(out, text):
     (out / manifest.FILE).write_text(text)
     assert read_manifest(out) is None
     announce(out, Origin("again"), CELLS[:1])
-    assert read_manifest(out) == Manifest(("again",), None, (CELLS[0].name,))
+    assert read_manifest(out) == Manifest(None, {"again": (CELLS[0].name,)})
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"host": "a"}', '{"other": 3}'])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ class Analyse:
         check_resampling(self.resamples, self.seed)
         analysis = analyse(self.folder, self.resamples, self.seed)
         if self.json:
-            print(json.dumps(to_mapping(analysis), indent=2))
+            print(json.dumps(to_mapping(analysis), indent=2, allow_nan=False))
         else:
             show(analysis)
         if self.figures:
@@ -81,7 +82,7 @@ def check_resampling(resamples: int, seed: int) -> None:
 
 
 def to_mapping(analysis: "Analysis | Across") -> dict[str, Any]:
-    """Return an analysis as JSON values; networks become objects."""
+    """Return an analysis as JSON values; networks become objects, and what is not finite null."""
 
     def convert(value: Any) -> Any:
         if hasattr(value, "_asdict"):
@@ -95,7 +96,8 @@ def to_mapping(analysis: "Analysis | Across") -> dict[str, Any]:
             return [convert(each) for each in value]
         if isinstance(value, dict):
             return {key: convert(each) for key, each in value.items()}
-        return value
+        # JSON has no word for it.
+        return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return convert(analysis)
 

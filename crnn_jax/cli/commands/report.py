@@ -89,7 +89,7 @@ class Compare:
         if self.json:
             values = to_mapping(compare_studies(folders, self.resamples, self.seed))
             del values["results"]
-            print(json.dumps(values, indent=2))
+            print(json.dumps(values, indent=2, allow_nan=False))
             return 0
         with bundling() as bundle:
             across = compare_studies(folders, self.resamples, self.seed)

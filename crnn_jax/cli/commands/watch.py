@@ -64,7 +64,7 @@ class Watch:
                 f"--out of a sweep that has begun to train"
             )
         if self.json:
-            print(json.dumps(dataclasses.asdict(status), indent=2))
+            print(json.dumps(dataclasses.asdict(status), indent=2, allow_nan=False))
         elif self.once:
             print_table(make_table(self.folder, status, len(status.cells)))
         else:
