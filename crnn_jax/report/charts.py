@@ -43,6 +43,7 @@ CHART_HEIGHT = 340
 ROW_PER_LINE, SMALLEST_ROW = 6, 18
 # The width is that of the page, the height that of the marks.
 AUTOSIZE = alt.AutoSizeParams(type="fit-x", contains="padding")
+AUC_SCALE = alt.Scale(zero=False)
 # How tooltips show numbers.
 WHOLE, AUC, SHORT = ",.0f", ".4f", ",.3~s"
 AXIS_FORMATS = {"params": WHOLE, "train_s": ",.1f", "train_flops": SHORT, MEMORY: SHORT}
@@ -102,6 +103,40 @@ def _parameters() -> tuple[alt.Parameter, alt.Parameter]:
     return alt.param("hidden", value=[]), alt.param("selected", value=-1)
 
 
+def make_cost_axis(axis: str) -> alt.X:
+    """Return a logarithmic axis of a cost."""
+    return alt.X(
+        f"{axis}:Q",
+        scale=alt.Scale(type="log", nice=False, padding=14),
+        axis=alt.Axis(title=AXES[axis], format="~s", labelOverlap=True, tickCount=6),
+    )
+
+
+def make_auc_axis() -> alt.Y:
+    """Return the axis of macro AUC; those of its interval have `AUC_SCALE` as well."""
+    return alt.Y("auc:Q", scale=AUC_SCALE, axis=alt.Axis(title="Macro test AUC", format=".2f"))
+
+
+def fill_by_rule() -> Any:
+    """Return the opacity of a network's mark: hollow unless its rule is uniform."""
+    return alt.condition("datum.rule === 'uniform'", alt.value(1), alt.value(0))
+
+
+def tell_costs() -> list[alt.Tooltip]:
+    """Return the lines of a network's tooltip that tell its costs."""
+    return [
+        alt.Tooltip(f"{name}:Q", title=title.lower(), format=AXIS_FORMATS[name])
+        for name, title in AXES.items()
+    ]
+
+
+def finish(chart: Any, description: str, height: int = CHART_HEIGHT) -> Any:
+    """Return a chart as wide as the page, described for who does not see it."""
+    return chart.properties(
+        description=description, width="container", height=height, autosize=AUTOSIZE
+    )
+
+
 IS_SHOWN = "indexof(hidden, datum.line) < 0"
 IS_SELECTED = "datum.network === selected"
 
@@ -109,15 +144,10 @@ IS_SELECTED = "datum.network === selected"
 def auc_against(axis: str, lines: Sequence[Line], *, has_laws: bool) -> Chart:
     """Draw macro test AUC against a cost: means with intervals, seeds, laws and the front."""
     hidden, selected = _parameters()
-    x = alt.X(
-        f"{axis}:Q",
-        scale=alt.Scale(type="log", nice=False, padding=14),
-        axis=alt.Axis(title=AXES[axis], format="~s", labelOverlap=True, tickCount=6),
-    )
-    y_scale = alt.Scale(zero=False, nice=True)
-    y = alt.Y("auc:Q", scale=y_scale, axis=alt.Axis(title="Macro test AUC", format=".2f"))
+    x = make_cost_axis(axis)
+    y = make_auc_axis()
     colour = alt.Color("architecture:N", scale=_colour(lines), legend=None)
-    interval = {"y": alt.Y("low:Q", scale=y_scale), "y2": "high:Q"}
+    interval = {"y": alt.Y("low:Q", scale=AUC_SCALE), "y2": "high:Q"}
 
     laws = alt.Chart(alt.NamedData(name="laws")).transform_filter(
         f"datum.axis === '{axis}' && {IS_SHOWN}"
@@ -151,17 +181,14 @@ def auc_against(axis: str, lines: Sequence[Line], *, has_laws: bool) -> Chart:
         y=y,
         stroke=alt.Stroke("architecture:N", scale=_colour(lines), legend=None),
         fill=alt.Fill("architecture:N", scale=_colour(lines), legend=None),
-        fillOpacity=alt.condition("datum.rule === 'uniform'", alt.value(1), alt.value(0)),
+        fillOpacity=fill_by_rule(),
         shape=alt.Shape("architecture:N", scale=_shape(lines), legend=None),
         tooltip=[
             alt.Tooltip("line:N", title="network"),
             alt.Tooltip("auc:Q", title="AUC", format=AUC),
             alt.Tooltip("interval:N", title="95 % interval"),
             alt.Tooltip("seeds:Q", title="seeds"),
-            *(
-                alt.Tooltip(f"{name}:Q", title=title.lower(), format=AXIS_FORMATS[name])
-                for name, title in AXES.items()
-            ),
+            *tell_costs(),
         ],
     )
     ring = (
@@ -170,11 +197,9 @@ def auc_against(axis: str, lines: Sequence[Line], *, has_laws: bool) -> Chart:
         .encode(x=x, y=y, color=alt.value("currentColor"))
     )
     layers = alt.layer(front, *((band, law) if has_laws else ()), bars, seeds, ring, points)
-    return layers.add_params(hidden, selected).properties(
-        description=f"Macro test AUC against {AXES[axis].lower()}; see the table of runs",
-        width="container",
-        height=CHART_HEIGHT,
-        autosize=AUTOSIZE,
+    return finish(
+        layers.add_params(hidden, selected),
+        f"Macro test AUC against {AXES[axis].lower()}; see the table of runs",
     )
 
 
@@ -212,7 +237,7 @@ def tag_scores(lines: Sequence[Line]) -> Chart:
         yOffset=offset,
         stroke=alt.Stroke("architecture:N", scale=_colour(lines), legend=None),
         fill=alt.Fill("architecture:N", scale=_colour(lines), legend=None),
-        fillOpacity=alt.condition("datum.rule === 'uniform'", alt.value(1), alt.value(0)),
+        fillOpacity=fill_by_rule(),
         shape=shape,
         opacity=alt.condition(
             f"selected < 0 || {IS_SELECTED} || datum.target !== selectedTarget",
@@ -230,16 +255,8 @@ def tag_scores(lines: Sequence[Line]) -> Chart:
         ],
     )
     more = (alt.param("tagDomain", value=[0.5, 1]), alt.param("selectedTarget", value=0))
-    return (
-        alt.layer(bars, points)
-        .add_params(hidden, selected, target, *more)
-        .properties(
-            description="AUC of each tag of a category, with intervals",
-            width="container",
-            height=row,
-            autosize=AUTOSIZE,
-        )
-    )
+    layers = alt.layer(bars, points).add_params(hidden, selected, target, *more)
+    return finish(layers, "AUC of each tag of a category, with intervals", row)
 
 
 def learning_curves(score: str, time: str, lines: Sequence[Line]) -> Chart:
@@ -276,13 +293,5 @@ def learning_curves(score: str, time: str, lines: Sequence[Line]) -> Chart:
             alt.Tooltip("loss:Q", title="training loss", format=AUC),
         ],
     )
-    return (
-        alt.layer(every, chosen, points)
-        .add_params(hidden, selected)
-        .properties(
-            description=f"{CURVE_SCORES[score]} against {CURVE_TIMES[time].lower()}, by run",
-            width="container",
-            height=CHART_HEIGHT,
-            autosize=AUTOSIZE,
-        )
-    )
+    layers = alt.layer(every, chosen, points).add_params(hidden, selected)
+    return finish(layers, f"{CURVE_SCORES[score]} against {CURVE_TIMES[time].lower()}, by run")

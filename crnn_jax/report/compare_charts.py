@@ -11,10 +11,13 @@ import altair as alt
 
 from crnn_jax.report.charts import (
     AUC,
-    AUTOSIZE,
-    AXIS_FORMATS,
-    CHART_HEIGHT,
+    AUC_SCALE,
     SHAPES,
+    fill_by_rule,
+    finish,
+    make_auc_axis,
+    make_cost_axis,
+    tell_costs,
 )
 from crnn_jax.report.contents import AXES, Line
 
@@ -40,26 +43,21 @@ def draw_costs(axis: str, lines: Sequence[Line], studies: Sequence[str]) -> Any:
     """Draw macro test AUC against a cost: a colour per study, a shape per architecture."""
     shapes = {line.look.name: SHAPES[line.look.marker] for line in lines}
     points = alt.Chart(alt.NamedData(name="points")).transform_filter(IS_SHOWN)
-    x = alt.X(
-        f"{axis}:Q",
-        scale=alt.Scale(type="log", nice=False, padding=14),
-        axis=alt.Axis(title=AXES[axis], format="~s", labelOverlap=True, tickCount=6),
-    )
-    y_scale = alt.Scale(zero=False)
-    y = alt.Y("auc:Q", scale=y_scale, axis=alt.Axis(title="Macro test AUC", format=".2f"))
+    x = make_cost_axis(axis)
+    y = make_auc_axis()
     colour = alt.Color("study:N", scale=_scale(studies), legend=None)
     joined = points.mark_line(strokeWidth=1.2, opacity=0.6, tooltip=None).encode(
         x=x, y=y, color=colour, detail="line:N"
     )
     bars = points.mark_rule(strokeWidth=1.4, tooltip=None).encode(
-        x=x, y=alt.Y("low:Q", scale=y_scale), y2="high:Q", color=colour
+        x=x, y=alt.Y("low:Q", scale=AUC_SCALE), y2="high:Q", color=colour
     )
     marks = points.mark_point(size=80, strokeWidth=1.8).encode(
         x=x,
         y=y,
         stroke=alt.Stroke("study:N", scale=_scale(studies), legend=None),
         fill=alt.Fill("study:N", scale=_scale(studies), legend=None),
-        fillOpacity=alt.condition("datum.rule === 'uniform'", alt.value(1), alt.value(0)),
+        fillOpacity=fill_by_rule(),
         shape=alt.Shape(
             "architecture:N",
             scale=alt.Scale(domain=list(shapes), range=list(shapes.values())),
@@ -70,22 +68,13 @@ def draw_costs(axis: str, lines: Sequence[Line], studies: Sequence[str]) -> Any:
             alt.Tooltip("line:N", title="network"),
             alt.Tooltip("auc:Q", title="AUC", format=AUC),
             alt.Tooltip("interval:N", title="95 % interval"),
-            *(
-                alt.Tooltip(f"{name}:Q", title=title.lower(), format=AXIS_FORMATS[name])
-                for name, title in AXES.items()
-            ),
+            *tell_costs(),
         ],
     )
     hidden = alt.param("hidden", value=[])
-    return (
-        alt.layer(joined, bars, marks)
-        .add_params(hidden)
-        .properties(
-            description=f"Macro test AUC against {AXES[axis].lower()}, by study",
-            width="container",
-            height=CHART_HEIGHT,
-            autosize=AUTOSIZE,
-        )
+    return finish(
+        alt.layer(joined, bars, marks).add_params(hidden),
+        f"Macro test AUC against {AXES[axis].lower()}, by study",
     )
 
 
@@ -124,13 +113,5 @@ def draw_differences(studies: Sequence[str]) -> Any:
         ],
     )
     height = max(22, ROW * (len(studies) - 1) + 8)
-    return (
-        alt.layer(zero, bars, marks)
-        .add_params(alt.param("hidden", value=[]))
-        .properties(
-            description="Difference of each network's AUC from the first study's",
-            width="container",
-            height=height,
-            autosize=AUTOSIZE,
-        )
-    )
+    layers = alt.layer(zero, bars, marks).add_params(alt.param("hidden", value=[]))
+    return finish(layers, "Difference of each network's AUC from the first study's", height)

@@ -27,7 +27,7 @@ from crnn_jax.report.html import (
     make_table,
     number,
 )
-from crnn_jax.report.study_page import DARK_COLOURS
+from crnn_jax.report.looks import make_looks
 from crnn_jax.user_text import printable
 
 COLOURS = (BLUE, VERMILION, GREEN, *OTHER_COLOURS)
@@ -60,10 +60,7 @@ def render_comparison(across: Across, bundle: str) -> bytes:
             }
             for (arch, rule), name in line_names.items()
         },
-        "looks": [
-            {"light": colour, "dark": DARK_COLOURS[colour]}
-            for colour in (COLOURS[place % len(COLOURS)] for place in range(len(names)))
-        ],
+        "looks": make_looks(COLOURS[place % len(COLOURS)] for place in range(len(names))),
     }  # fmt: skip
     select = make_select("axis", "Against", list(AXES.items()), "params")
     body = "\n".join(

@@ -186,11 +186,8 @@ def _tabulate_networks(
     analysis: Analysis, place: Mapping[tuple[Architecture, Rule], int]
 ) -> Columns:
     return make_columns(
-        ("line", "target", "parameters", "seeds"),
-        (
-            (place[row.arch, row.rule], row.target, row.params, row.n_seeds)
-            for row in analysis.networks
-        ),
+        ("line", "target", "seeds"),
+        ((place[row.arch, row.rule], row.target, row.n_seeds) for row in analysis.networks),
     )
 
 
@@ -238,12 +235,14 @@ def _tabulate_laws(analysis: Analysis, place: Mapping[tuple[Architecture, Rule],
 
 
 def _tabulate_fronts(analysis: Analysis, networks: Mapping[NetworkKey, int]) -> Columns:
-    rows = []
-    for front in analysis.fronts:
-        support = front.support or (None,) * len(front.networks)
-        for network, part in zip(front.networks, support, strict=True):
-            rows.append((front.cost, networks[key_of(network)], part))
-    return make_columns(("axis", "network", "support"), rows)
+    return make_columns(
+        ("axis", "network"),
+        (
+            (front.cost, networks[key_of(network)])
+            for front in analysis.fronts
+            for network in front.networks
+        ),
+    )
 
 
 def _tabulate_tag_scores(analysis: Analysis) -> Columns:

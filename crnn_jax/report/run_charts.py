@@ -8,7 +8,7 @@ from typing import Any
 
 import altair as alt
 
-from crnn_jax.report.charts import AUTOSIZE, CURVE_SCORES, Chart
+from crnn_jax.report.charts import CURVE_SCORES, finish
 
 HEIGHT = 300
 # Range of a part of clips, with room for a line at its ends.
@@ -27,12 +27,6 @@ def make_run_charts() -> dict[str, dict[str, Any]]:
     return {name: chart.to_dict() for name, chart in charts.items()}
 
 
-def _finish(chart: Chart | alt.Chart, description: str) -> Any:
-    return chart.properties(
-        description=description, width="container", height=HEIGHT, autosize=AUTOSIZE
-    )
-
-
 def draw_history(score: str) -> Any:
     """Draw the training loss or the validation AUC of each epoch."""
     chart = alt.Chart(alt.NamedData(name="history")).encode(
@@ -49,7 +43,7 @@ def draw_history(score: str) -> Any:
         ],
     )
     layers = alt.layer(chart.mark_line(tooltip=None), chart.mark_circle(size=40))
-    return _finish(layers, f"{CURVE_SCORES[score]} of each epoch")
+    return finish(layers, f"{CURVE_SCORES[score]} of each epoch", HEIGHT)
 
 
 def draw_tag_curves(table: str, x: str, y: str) -> Any:
@@ -70,7 +64,9 @@ def draw_tag_curves(table: str, x: str, y: str) -> Any:
         .mark_line(strokeWidth=2.6, tooltip=None)
         .encode(**encoding)
     )
-    return _finish(alt.layer(every, chosen).add_params(tag), f"{y} against {x.lower()}, by tag")
+    return finish(
+        alt.layer(every, chosen).add_params(tag), f"{y} against {x.lower()}, by tag", HEIGHT
+    )
 
 
 def draw_calibration() -> Any:
@@ -102,4 +98,4 @@ def draw_calibration() -> Any:
             alt.Tooltip("outputs:Q", title="outputs", format=",.0f"),
         ],
     )
-    return _finish(alt.layer(ideal, line, points), "How often outputs are right, by score")
+    return finish(alt.layer(ideal, line, points), "How often outputs are right, by score", HEIGHT)

@@ -92,12 +92,15 @@ def gather_run(run: epath.Path) -> RunContents:
         If the run is not finished.
     """
     result = runs.read_result(run)
+    config = runs.read_config(run) if (run / "config.json").exists() else None
     if result is None:
+        if config is not None and config.imported is not None:
+            raise UserError(
+                f"{run}: imported weights, of which nothing is recorded; score them with `crnn-jax "
+                f"evaluate {run} --dataset DIR`"
+            )
         raise UserError(f"{run}: not finished (no result.json); give the sweep's command again")
     notes: list[str] = []
-    config = None
-    if (run / "config.json").exists():
-        config = runs.read_config(run)
     history = read_history(run)
     if not history:
         notes.append("no metrics.jsonl, so no learning curves")
@@ -208,8 +211,9 @@ def find_examples(
         If the set is not the one that was predicted, or cannot be read.
     """
     names = [tag.tag for tag in result.per_tag]
+    another = UserError(f"{data.path} is another data set than the run's")
     if data.n_examples["test"] != len(predictions.targets) or list(data.tag_names) != names:
-        raise UserError(f"{data.path} is another data set than the run's")
+        raise another
     source = data.source("test")
     scores = scipy.special.expit(predictions.logits.astype(float))
     targets = predictions.targets > 0
@@ -221,6 +225,9 @@ def find_examples(
     for kind, certainty in kinds.items():
         for clip, tag in _pick(certainty):
             example = source[clip]
+            # One of as many clips, made again of other files.
+            if not np.array_equal(example["tags"] > 0, targets[clip]):
+                raise another
             yield Example(
                 kind,
                 example["track_id"].decode(errors="backslashreplace"),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from etils import epath
 
+from crnn_jax.figures.looks import BLUE
 from crnn_jax.report.contents import AXES, name_architecture
 from crnn_jax.report.html import (
     Cell,
@@ -18,11 +19,10 @@ from crnn_jax.report.html import (
     number,
     write_page,
 )
+from crnn_jax.report.looks import make_looks
 from crnn_jax.report.run_contents import Example, RunContents, gather_run
 from crnn_jax.report.study_page import FILE
 
-# Of the chosen tag, and of what both scores share: two of Okabe & Ito's colours.
-LOOKS = ({"light": "#0072B2", "dark": "#5db4f5"}, {"light": "#D55E00", "dark": "#ff9557"})
 KINDS = {
     "right": "Sure, and right",
     "wrong": "Sure, and wrong: the clip does not have the tag",
@@ -64,7 +64,7 @@ def render_run(contents: RunContents, bundle: str) -> bytes:
     values = {
         "charts": make_run_charts(),
         "tables": contents.tables,
-        "looks": list(LOOKS),
+        "looks": make_looks([BLUE]),
         # The best tag is looked at first.
         "tag": max(scored, key=lambda place: tags["auc"][place], default=-1),
     }

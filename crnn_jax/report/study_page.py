@@ -6,6 +6,7 @@ from crnn_jax.analysis.study import analyse
 from crnn_jax.config import RESAMPLES
 from crnn_jax.report.contents import StudyContents, gather
 from crnn_jax.report.html import bundling, make_page, write_page
+from crnn_jax.report.looks import make_looks
 from crnn_jax.report.sections import (
     make_costs,
     make_curves,
@@ -19,16 +20,6 @@ from crnn_jax.report.sections import (
 )
 
 FILE = "report.html"
-# Colours on a dark page, of the same hues as Okabe & Ito's: theirs are for white paper.
-DARK_COLOURS = {
-    "#009E73": "#3ed6a8",
-    "#0072B2": "#5db4f5",
-    "#D55E00": "#ff9557",
-    "#CC79A7": "#e8a6cc",
-    "#E69F00": "#ffc34d",
-    "#56B4E9": "#9bd4f7",
-    "#000000": "#f0f0f0",
-}
 # Space around the tags' AUCs, as a part of their range.
 MARGIN = 0.04
 
@@ -81,16 +72,12 @@ def render(contents: StudyContents, bundle: str) -> bytes:
         "lines": [
             {"name": line.name, "architecture": line.look.name, "rule": line.rule} for line in lines
         ],
-        "looks": [
-            {"light": look.colour, "dark": DARK_COLOURS.get(look.colour, look.colour)}
-            for look in looks
-        ],
+        "looks": make_looks(look.colour for look in looks),
         "target": target,
         "tagDomain": _find_tag_domain(contents),
     }
     body = "\n".join(
         (
-            '<a class="skip" href="#main">Skip to the charts</a>',
             make_header(contents),
             make_legend(lines),
             '<main id="main">',

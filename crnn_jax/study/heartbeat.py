@@ -16,7 +16,7 @@ from etils import epath
 
 from crnn_jax.config import HEARTBEAT_SECONDS, TrainConfig
 from crnn_jax.files import write_file
-from crnn_jax.train.events import EpochDone, OnTrainEvent, RunBegun, StepDone, TrainEvent
+from crnn_jax.train.events import EpochDone, OnTrainEvent, StepDone, TrainEvent
 
 FILE = "progress.json"
 
@@ -128,12 +128,6 @@ class _Beat:
         """Take note of an event."""
         with self._lock:
             match event:
-                case RunBegun(_, history):
-                    if history:
-                        self._state = dataclasses.replace(
-                            self._state, epoch=len(history), valid_auc=history[-1].valid_auc
-                        )
-                        self._trained = (history[-1].train_s, time.monotonic())
                 case EpochDone(history):
                     self._state = dataclasses.replace(
                         self._state,

@@ -102,6 +102,8 @@ def read_predictions(run: epath.Path, split: str = "test") -> Predictions | None
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             logits, targets = arrays["logits"].astype(np.float32), arrays["targets"]
+            if not np.isfinite(logits).all():
+                raise ValueError("not finite")
             return Predictions(logits, targets, arrays.get("groups"))
     except (*ARRAY_ERRORS, KeyError, zipfile.BadZipFile):
         warnings.warn(f"{path}: damaged; the run's predictions are not used", stacklevel=2)

@@ -255,8 +255,19 @@ def test_it_fits_the_screen_in_light_and_dark(browser, page, hostile, size, dark
         assert light != dark
         # Text and background differ by at least 4.5 to 1 (WCAG 2.2, AA).
         assert browser.evaluate(CONTRAST) >= 4.5
+        assert browser.evaluate(CUT) == []
 
 
+# Words of charts that are not whole within their chart.
+CUT = """[...document.querySelectorAll(".chart svg")].flatMap((svg) => {
+  const whole = svg.getBoundingClientRect();
+  return [...svg.querySelectorAll("text")].filter((text) => {
+    const box = text.getBoundingClientRect();
+    return text.textContent.trim() && getComputedStyle(text).opacity !== "0" && (
+      box.left < whole.left - 1 || box.right > whole.right + 1
+      || box.top < whole.top - 1 || box.bottom > whole.bottom + 1);
+  }).map((text) => text.textContent);
+})"""
 # The least contrast of texts with their background, after WCAG 2.2.
 CONTRAST = """(() => {
   const canvas = document.createElement("canvas").getContext("2d");
@@ -276,9 +287,12 @@ CONTRAST = """(() => {
     }
     return "white";
   };
-  const texts = document.querySelectorAll("h1, h2, h3, p, li, td, th, dt, dd, button, figcaption");
+  const texts = document.querySelectorAll(
+    "h1, h2, h3, p, li, td, th, dt, dd, button, figcaption, .chart svg text");
   return Math.min(...[...texts].map((element) => {
-    const both = [luminance(getComputedStyle(element).color), luminance(back(element))];
+    const style = getComputedStyle(element);
+    const colour = element.closest("svg") ? style.fill : style.color;
+    const both = [luminance(colour), luminance(back(element))];
     return (Math.max(...both) + 0.05) / (Math.min(...both) + 0.05);
   }));
 })()"""

@@ -100,8 +100,13 @@ def test_clips_are_those_of_the_highest_and_lowest_scores(small_set, small_sweep
         assert first.image.startswith(b"\x89PNG")
     of_kind = [example for example in examples if example.kind == "wrong"]
     assert len({example.track_id for example in of_kind}) == len(of_kind) == 4
-    with pytest.raises(UserError, match="another data set"):
-        list(find_examples(small_set, Predictions(logits[1:], targets[1:], None), result))
+    # As many clips of other tags, such as those of a set that was made again.
+    for other in (
+        Predictions(logits[1:], targets[1:], None),
+        Predictions(logits, 1 - targets, groups),
+    ):
+        with pytest.raises(UserError, match="another data set"):
+            list(find_examples(small_set, other, result))
 
 
 def test_a_log_mel_has_its_low_bands_below_and_is_as_wide_as_a_screen_at_most(tmp_path):
@@ -173,3 +178,14 @@ def test_an_unfinished_run_is_told(run, command):
     code, _, err = command("report", run)
     assert (code, err.count("\n")) == (2, 1)
     assert "not finished" in err
+
+
+def test_of_imported_weights_nothing_is_recorded(run, command):
+    """They have no result either, and are not to be trained again."""
+    config = json.loads((run / "config.json").read_text())
+    config |= {"train": None, "imported": {"file": "a.h5", "sha256": "0" * 64, "backend": "theano"}}
+    (run / "config.json").write_text(json.dumps(config))
+    (run / "result.json").unlink()
+    code, _, err = command("report", run)
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"crnn-jax evaluate {run} --dataset DIR" in err

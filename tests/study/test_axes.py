@@ -121,11 +121,16 @@ def test_predictions_are_stored_and_give_the_scores(small_sweep):
         assert result.test_auc_unheard is None
 
 
-def test_damaged_predictions_are_not_used(small_sweep, tmp_path):
-    (tmp_path / "predictions-test.npz").write_bytes(b"PK\x03\x04")
+@pytest.mark.parametrize("damage", ["truncated", "not finite"])
+def test_damaged_predictions_are_not_used(tmp_path, damage):
+    run = epath.Path(tmp_path)
+    logits = np.full((3, 2), np.nan, np.float32)
+    runs.write_predictions(run, "test", runs.Predictions(logits, np.eye(3, 2), np.arange(3)))
+    if damage == "truncated":
+        (run / "predictions-test.npz").write_bytes(b"PK\x03\x04")
     with pytest.warns(UserWarning, match="damaged"):
-        assert runs.read_predictions(epath.Path(tmp_path)) is None
-    assert runs.read_predictions(epath.Path(tmp_path / "nowhere")) is None
+        assert runs.read_predictions(run) is None
+    assert runs.read_predictions(run / "nowhere") is None
 
 
 def test_cross_validation_scores_every_clip_once(small_set, tmp_path):

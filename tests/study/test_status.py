@@ -35,6 +35,10 @@ def out(tmp_path):
     return epath.Path(tmp_path)
 
 
+def cell(name, state, seconds=None):
+    return CellStatus(name, state, seconds=seconds)
+
+
 def states(status):
     return {cell.name: cell.state for cell in status.cells}
 
@@ -270,9 +274,6 @@ def _beat_in(run):
 
 
 def test_the_study_takes_as_long_as_its_cells(out):
-    def cell(name, state, seconds=None):
-        return CellStatus(name, state, seconds=seconds)
-
     status = StudyStatus(
         (
             cell("conv1d-1-uniform-seed0", "finished", 10.0),
@@ -291,9 +292,6 @@ def test_the_study_takes_as_long_as_its_cells(out):
 
 
 def test_short_runs_say_nothing_of_how_long_the_others_take():
-    def cell(name, state, seconds=None):
-        return CellStatus(name, state, seconds=seconds)
-
     trial = [cell(f"{runs.TRIAL}/crnn-1-uniform-seed0-lr0.1", "finished", 10.0)]
     waiting = [cell(f"crnn-1-uniform-seed{seed}-lr0.1", "waiting") for seed in range(2)]
     running = cell("crnn-1-uniform-seed2-lr0.1", "running")
@@ -309,9 +307,6 @@ def test_short_runs_say_nothing_of_how_long_the_others_take():
 
 
 def test_cells_on_other_parts_of_the_data_take_another_time():
-    def cell(name, state, seconds=None):
-        return CellStatus(name, state, seconds=seconds)
-
     status = StudyStatus(
         (
             cell("crnn-1-uniform-seed0-data0.1", "finished", 10.0),
@@ -329,7 +324,9 @@ def test_a_resumed_run_is_where_it_was(out):
     train = TrainConfig(epochs=1000, batch_size=10, max_train_seconds=600.0)
     history = tuple(EpochRecord(e, 10 * e, 0.5, 0.7, 0.1, 1.1 * e) for e in range(1, 501))
     with beating(out, train, interval=0.02) as follow:
+        # As `TrainingRun.restore` tells it.
         follow(RunBegun(5000, history))
+        follow(EpochDone(history))
         time.sleep(0.1)
         beat = read_heartbeat(out)[0]
         assert (beat.epoch, beat.valid_auc) == (500, 0.7)
