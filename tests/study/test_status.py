@@ -340,6 +340,52 @@ def test_a_beat_is_well_before_silence():
     assert SILENT_AFTER >= 3 * HEARTBEAT_SECONDS
 
 
+@pytest.mark.parametrize(
+    ("finished", "failed", "code"), [(3, 0, 0), (2, 1, 1), (2, 0, 1), (0, 0, 1)]
+)
+def test_watch_ends_with_the_sweep_or_when_nobody_works_on_it(out, command, finished, failed, code):
+    announce(out, Origin("crnn-jax sweep"), CELLS)
+    for each in CELLS[:finished]:
+        write_run(out, each, 1.0, make_split())
+    for each in CELLS[finished : finished + failed]:
+        runs.write_failure(out / each.name, "diverged", "")
+    found, said, err = command("watch", out, "--interval", 0.02, "--patience", 0.1)
+    assert (found, err) == (code, "")
+    assert said.startswith("3 cells: ")
+    left = 3 - finished - failed
+    assert ("no process is working on it" in said) == bool(left)
+    if left:
+        assert f"to finish {left} cell" in said
+
+
+def test_watch_waits_for_who_is_working(out, command):
+    """A process in which nothing but its signs of life happens, until its cell is finished."""
+    announce(out, Origin("crnn-jax sweep"), CELLS[:1])
+    run = out / CELLS[0].name
+    run.mkdir()
+    code = (
+        "import sys, time\nfrom etils import epath\nfrom crnn_jax.config import TrainConfig\n"
+        "from crnn_jax.study.heartbeat import beating\n"
+        "with beating(epath.Path(sys.argv[1]), TrainConfig()):\n"
+        "    print('begun', flush=True)\n    time.sleep(1)\n"
+    )
+    arguments = [sys.executable, "-c", code, str(run)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        # Ten times as long as its patience with those who do not work.
+        found, said, _ = command("watch", out, "--interval", 0.02, "--patience", 0.1)
+        assert process.wait() == 0
+    assert found == 1
+    assert said.startswith("1 cell: 1 running\n1 cell: 1 waiting\n")
+
+
+@pytest.mark.parametrize("option", ["--interval", "--patience"])
+def test_watching_without_a_pause_is_refused(out, command, option):
+    announce(out, Origin("crnn-jax sweep"), CELLS)
+    found, _, err = command("watch", out, option, 0)
+    assert (found, err.count("\n")) == (2, 1)
+
+
 def test_watching_does_without_jax(small_sweep):
     code = (
         "import sys\nfrom crnn_jax.cli.main import main\n"

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
     from crnn_jax.study.status import CellStatus, State, StatusReader, StudyStatus
 
-# Once nothing has run for this long, in s, nobody works on the study: longer than from one cell to
-# the next, or from the short runs to the others.
-QUIET_AFTER = 120.0
 # States in the order in which cells are shown.
 ORDER: tuple["State", ...] = ("running", "failed", "stopped", "waiting", "finished")
 
@@ -33,7 +30,7 @@ class Watch:
 
     Reads the sweep's files alone, so that it works from any machine that sees the folder. Ends with
     exit code 0 once every cell is finished, and with 1 if some failed, or if no process has worked
-    on the sweep for two minutes.
+    on the sweep for a while.
 
     Attributes
     ----------
@@ -41,6 +38,9 @@ class Watch:
         The sweep's folder.
     interval
         Time between looks, in s.
+    patience
+        Time without a running cell after which nobody works on the sweep, in s: longer than from
+        one cell to the next, or from the short runs to the others.
     once
         Look once, and show every cell.
     json
@@ -49,13 +49,14 @@ class Watch:
 
     folder: tyro.conf.Positional[str]
     interval: float = 2.0
+    patience: float = 120.0
     once: bool = False
     json: bool = False
 
     def run(self) -> int:
         from crnn_jax.study.status import StatusReader
 
-        check_positive(self, "interval")
+        check_positive(self, "interval", "patience")
         reader = StatusReader(epath.Path(self.folder))
         status = reader.read()
         if status is None:
@@ -72,7 +73,7 @@ class Watch:
             if not status.is_over:
                 print(
                     "no process is working on it: give the sweep's command again, to finish "
-                    f"{len(status.cells) - status.count('finished')} cells or more"
+                    f"{count_cells(len(status.cells) - status.count('finished'))} or more"
                 )
             return 0 if status.is_over and not status.count("failed") else 1
         return 0
@@ -96,7 +97,7 @@ class Watch:
                     shown = line
                 if status.count("running"):
                     active = time.monotonic()
-                if status.is_over or time.monotonic() - active > QUIET_AFTER:
+                if status.is_over or time.monotonic() - active > self.patience:
                     return status
                 time.sleep(self.interval)
                 status = reader.read() or status
@@ -109,7 +110,12 @@ def describe(status: "StudyStatus") -> str:
     more = "" if status.is_planned else " (more are not known yet)"
     left = status.seconds_left
     time_left = "" if left is None else f"; about {describe_seconds(left)} left"
-    return f"{len(status.cells)} cells{more}: {shown}{time_left}"
+    return f"{count_cells(len(status.cells))}{more}: {shown}{time_left}"
+
+
+def count_cells(number: int) -> str:
+    """Return a number of cells in words."""
+    return f"{number} cell{'' if number == 1 else 's'}"
 
 
 def describe_seconds(seconds: float) -> str:
