@@ -7,6 +7,9 @@ timed again, unless PyTorch's times are missing.
 
     python experiments/training_time.py --out runs/training_time
     python experiments/training_time.py --out runs/training_time --against torch
+
+The table gives `crnn-jax analyse --times` the times of a study whose runs shared their machine, or
+ran on several.
 """
 
 import dataclasses
@@ -24,7 +27,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
 from crnn_jax.bench.run import benchmark
-from crnn_jax.config import PAPER_TARGETS, Architecture, BenchmarkConfig
+from crnn_jax.config import PAPER_TARGETS, Architecture, BenchmarkConfig, MelConfig, Rule
 from crnn_jax.figures.canvas import COLUMN_WIDTH, GREY, new_figure, style, write_figure
 from crnn_jax.figures.legends import add_legend, architecture_handle
 from crnn_jax.figures.looks import architecture_looks
@@ -34,7 +37,7 @@ from crnn_jax.files import write_file
 ARCHS: tuple[Architecture, ...] = ("conv1d", "conv2d", "crnn")
 BATCHES = (16,)
 LineStyle = Literal["-", "--"]
-KEY = ("arch", "target", "batch", "precision")
+KEY = ("arch", "rule", "target", "batch", "precision", "frames")
 # PyTorch's time of a step over ours, where it was measured.
 RATIO = "torch_float32_step_ratio"
 
@@ -53,8 +56,12 @@ class TrainingTime:
         Architectures.
     targets
         Sizes.
+    rules
+        How widths are scaled.
     batches
         Batch sizes, in clips.
+    clip_seconds
+        Length of a clip, in s.
     rounds
         Rounds over the candidates.
     """
@@ -63,7 +70,9 @@ class TrainingTime:
     against: Literal["torch"] | None = None
     archs: tuple[Architecture, ...] = ARCHS
     targets: tuple[int, ...] = PAPER_TARGETS
+    rules: tuple[Rule, ...] = ("uniform",)
     batches: tuple[int, ...] = BATCHES
+    clip_seconds: float = BenchmarkConfig.clip_seconds
     rounds: int = 3
 
 
@@ -76,7 +85,9 @@ def read_table(path: epath.Path) -> pd.DataFrame:
 
 def rows_of(table: pd.DataFrame, cell: BenchmarkConfig) -> pd.Series:
     """Return which rows are a cell's."""
-    same = [table[key] == getattr(cell, key) for key in KEY]
+    frames = dataclasses.replace(MelConfig(), clip_seconds=cell.clip_seconds).frames
+    values = {**dataclasses.asdict(cell), "frames": frames}
+    same = [table[key] == values[key] for key in KEY]
     return functools.reduce(operator.and_, same)
 
 
@@ -89,7 +100,11 @@ def is_timed(table: pd.DataFrame, cell: BenchmarkConfig) -> bool:
 
 
 def draw(table: pd.DataFrame) -> Figure:
-    """Draw the time of a clip and, where all rows have it, PyTorch's time over ours."""
+    """Draw the time of a clip and, where all rows have it, PyTorch's time over ours.
+
+    Of several rules, that of the first row is drawn.
+    """
+    table = table[table["rule"] == table["rule"].iloc[0]]
     compared = RATIO in table and bool(table[RATIO].notna().all())
     batches = sorted(table["batch"].unique())
     line_styles: dict[int, LineStyle] = {
@@ -138,9 +153,12 @@ def main(config: TrainingTime) -> None:
     out.mkdir(parents=True, exist_ok=True)
     path = out / "training_time.csv"
     table = read_table(path)
-    for batch, target, arch in itertools.product(config.batches, config.targets, config.archs):
+    cells = itertools.product(config.batches, config.rules, config.targets, config.archs)
+    for batch, rule, target, arch in cells:
         cell = BenchmarkConfig(
-            arch, target, batch=batch, rounds=config.rounds, against=config.against
+            *(arch, target, rule, batch, config.clip_seconds),
+            rounds=config.rounds,
+            against=config.against,
         )
         if is_timed(table, cell):
             continue
@@ -150,8 +168,8 @@ def main(config: TrainingTime) -> None:
         write_file(path, table.to_csv(index=False).encode())
         ratio = f", PyTorch × {row[RATIO]:.2f}" if RATIO in row else ""
         print(
-            f"{arch} {target:,} batch {batch}: {1e3 * row['step_s'] / batch:.1f} ms per clip, "
-            f"{row['gflops']:.0f} of {row['matmul_gflops']:.0f} GFLOP/s{ratio}",
+            f"{arch} {target:,} {rule} batch {batch}: {1e3 * row['step_s'] / batch:.1f} ms per "
+            f"clip, {row['gflops']:.0f} of {row['matmul_gflops']:.0f} GFLOP/s{ratio}",
             flush=True,
         )
     for figure in write_figure(draw(read_table(path)), out / "figures", "training_time"):

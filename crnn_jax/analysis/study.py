@@ -23,6 +23,7 @@ from crnn_jax.analysis.curves import Crossing, FittedLaw, fit_laws, group_by_cur
 from crnn_jax.analysis.pareto import pareto_front
 from crnn_jax.analysis.predictions import Study, StudyRun, read_study
 from crnn_jax.analysis.scaling_laws import FEWEST_SIZES
+from crnn_jax.analysis.times import replace_times
 from crnn_jax.analysis.words import name_network
 from crnn_jax.config import FEWEST_POSITIVES, RESAMPLES, RULES, Architecture, Rule
 from crnn_jax.study.schema import Network
@@ -134,7 +135,12 @@ class Analysis:
     notes: tuple[str, ...]
 
 
-def analyse(folder: epath.PathLike, n_resamples: int = RESAMPLES, seed: int = 0) -> Analysis:
+def analyse(
+    folder: epath.PathLike,
+    n_resamples: int = RESAMPLES,
+    seed: int = 0,
+    times: epath.PathLike | None = None,
+) -> Analysis:
     """Analyse a study's finished runs.
 
     Parameters
@@ -143,13 +149,19 @@ def analyse(folder: epath.PathLike, n_resamples: int = RESAMPLES, seed: int = 0)
         The sweep's folder.
     n_resamples, seed
         Number of resamples of seeds and test clips, and the seed of drawing them.
+    times
+        A table of each network's training speed, measured alone: see
+        `crnn_jax.analysis.times.read_speeds`. None: the runs' own times.
 
     Raises
     ------
     UserError
-        If no run is finished, or the study is a cross-validation.
+        If no run is finished, or the study is a cross-validation; or if the table of speeds is
+        none, or lacks a network.
     """
     study = read_study(epath.Path(folder))
+    if times is not None:
+        study = replace_times(study, epath.Path(times))
     predictions = study.predictions()
     groups = next((of[0].groups for of in predictions.values()), None)
     scores = {} if groups is None else resample(predictions, groups, n_resamples, seed)

@@ -56,9 +56,14 @@ def test_ratios_are_drawn_where_all_cells_have_one(study, table):
 
 
 def test_cells_that_are_timed_are_known(study, table):
-    arch, target, batch, _ = table.loc[0, list(study.KEY)]
+    arch, target, batch = table.loc[0, ["arch", "target", "batch"]]
     assert study.is_timed(table, BenchmarkConfig(arch, target, batch=batch))
-    assert not study.is_timed(table, BenchmarkConfig(arch, target + 1, batch=batch))
+    for other in (
+        BenchmarkConfig(arch, target + 1, batch=batch),
+        BenchmarkConfig(arch, target, "sqrt", batch=batch),
+        BenchmarkConfig(arch, target, batch=batch, clip_seconds=8.0),
+    ):
+        assert not study.is_timed(table, other)
     with_torch = BenchmarkConfig(arch, target, batch=batch, against="torch")
     assert study.is_timed(table, with_torch)
     without = table.drop(columns=study.RATIO)

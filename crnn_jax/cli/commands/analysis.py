@@ -36,6 +36,9 @@ class Analyse:
         How often test clips and seeds are resampled for the intervals.
     seed
         Of the resampling.
+    times
+        CSV of each network's training speed, measured alone (columns arch, rule, target and
+        samples_per_s); if not given, the runs' own times count.
     figures
         Draw AUC against costs with intervals, and the differences of each tag, into the sweep's
         `figures`.
@@ -46,6 +49,7 @@ class Analyse:
     folder: tyro.conf.Positional[str]
     resamples: int = RESAMPLES
     seed: int = 0
+    times: str | None = None
     figures: bool = False
     json: bool = False
 
@@ -53,7 +57,7 @@ class Analyse:
         from crnn_jax.analysis.study import analyse
 
         check_resampling(self.resamples, self.seed)
-        analysis = analyse(self.folder, self.resamples, self.seed)
+        analysis = analyse(self.folder, self.resamples, self.seed, self.times)
         if self.json:
             print(json.dumps(to_mapping(analysis), indent=2, allow_nan=False))
         else:
