@@ -50,3 +50,13 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
 def csv_field(field: str) -> str:
     """Return the text that `csv_text` wrote as `field`."""
     return field[1:] if field.startswith("'") and FORMULA.match(field) else field
+
+
+def list_some(names: Sequence[str], shown: int = 3) -> str:
+    """Return names as a list for a sentence, of which only so many are shown.
+
+    >>> list_some(["a", "b", "c"], shown=1)
+    'a and 2 more'
+    """
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

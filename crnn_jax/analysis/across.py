@@ -4,7 +4,7 @@ after a change.
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 from etils import epath
@@ -16,6 +16,7 @@ from crnn_jax.analysis.study import NetworkKey, NetworkScore, key_of, score_netw
 from crnn_jax.config import RESAMPLES, Architecture, Rule
 from crnn_jax.errors import UserError
 from crnn_jax.study.schema import Network, RunResult
+from crnn_jax.user_text import list_some
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,25 +242,26 @@ def _list_notes(
             yield f"{folder}: other tags than {folders[0]}, so that only the means are compared"
         elif odd := _scored_tags(studies[0]) ^ _scored_tags(study):
             yield (
-                f"{folder}: {', '.join(sorted(odd))} cannot be scored in it or in {folders[0]}, "
-                f"whose clips are of one class only; each AUC is over its own study's tags, and "
-                f"differences are over those of both"
+                f"{folder}: {list_some(sorted(odd), shown=6)} cannot be scored in it or in "
+                f"{folders[0]}, whose clips are of one class only; an AUC is over its own study's "
+                f"tags, a difference over those of both"
             )
         for name in ("learning_rate", "train_fraction", "max_train_seconds", "epochs"):
             differ = [
-                f"{arch} {target:,} ({rule})"
-                for arch, rule, target in sorted(keys[0].keys() & of_study.keys())
-                if _values(studies[0], keys[0][arch, rule, target], name)
-                != _values(study, of_study[arch, rule, target], name)
+                key
+                for key in keys[0].keys() & of_study.keys()
+                if _values(studies[0], keys[0][key], name) != _values(study, of_study[key], name)
             ]
             if differ:
-                yield f"{folder}: another {name} than {folders[0]} for {', '.join(differ)}"
+                yield f"{folder}: another {name} than {folders[0]} for {_list_networks(differ)}"
         for name, lacking in (
             (folder, keys[0].keys() - of_study.keys()),
             (folders[0], of_study.keys() - keys[0].keys()),
         ):
             if lacking:
-                shown = ", ".join(
-                    f"{arch} {target:,} ({rule})" for arch, rule, target in sorted(lacking)
-                )
-                yield f"{name}: lacks {shown}"
+                yield f"{name}: lacks {_list_networks(lacking)}"
+
+
+def _list_networks(networks: Collection[NetworkKey]) -> str:
+    names = [f"{arch} {target:,} ({rule})" for arch, rule, target in sorted(networks)]
+    return list_some(names, shown=6)

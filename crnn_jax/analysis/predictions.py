@@ -16,6 +16,7 @@ from crnn_jax.errors import UserError
 from crnn_jax.study import runs
 from crnn_jax.study.runs import Predictions
 from crnn_jax.study.schema import Network, RunResult
+from crnn_jax.user_text import list_some
 
 # With fewer groups of test clips, resampling them says nothing about others.
 FEWEST_GROUPS = 10
@@ -138,7 +139,7 @@ def _keep_one_split(all_runs: list[StudyRun]) -> tuple[list[StudyRun], list[str]
     notes = []
     if lacking := [run.name for run in all_runs if run.predictions is None]:
         notes.append(
-            f"{_list(lacking)}: no predictions-test.npz, so not in intervals, comparisons and "
+            f"{list_some(lacking)}: no predictions-test.npz, so not in intervals, comparisons and "
             f"fronts; train again to have them"
         )
     splits = {run.name: identify_split(run) for run in all_runs}
@@ -146,7 +147,7 @@ def _keep_one_split(all_runs: list[StudyRun]) -> tuple[list[StudyRun], list[str]
     if len(counts) > 1:
         ((most, _),) = counts.most_common(1)
         odd = [name for name, split in splits.items() if split not in (most, None)]
-        notes.append(f"{_list(odd)}: another test split than most, so not in anything")
+        notes.append(f"{list_some(odd)}: another test split than most, so not in anything")
         all_runs = [run for run in all_runs if run.name not in odd]
     return _share_groups(all_runs, notes), notes
 
@@ -209,11 +210,6 @@ def _note_unfinished(folder: epath.Path) -> Iterator[str]:
     finished = {path.parent.name for path in folder.glob("*/result.json")}
     failed = {path.parent.name for path in folder.glob("*/failed.json")} - finished
     if unfinished := sorted(begun - finished - failed):
-        yield f"{_list(unfinished)}: not finished yet, so not in anything"
+        yield f"{list_some(unfinished)}: not finished yet, so not in anything"
     if failed:
-        yield f"{_list(sorted(failed))}: failed, so not in anything; see failed.json"
-
-
-def _list(names: Sequence[str], shown: int = 3) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+        yield f"{list_some(sorted(failed))}: failed, so not in anything; see failed.json"

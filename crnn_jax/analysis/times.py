@@ -16,6 +16,7 @@ from etils import epath
 from crnn_jax.analysis.predictions import Study, StudyRun
 from crnn_jax.errors import UserError
 from crnn_jax.study.schema import Network
+from crnn_jax.user_text import list_some
 
 COLUMNS = ("arch", "rule", "target", "samples_per_s")
 
@@ -69,7 +70,7 @@ def replace_times(study: Study, path: epath.Path) -> Study:
         if (network.arch, network.rule, network.target) not in speeds
     }
     if lacking:
-        raise UserError(f"{path}: lacks {', '.join(sorted(lacking))}; time them as well")
+        raise UserError(f"{path}: lacks {list_some(sorted(lacking), shown=6)}; time them as well")
 
     def replace(networks: Mapping[Network, list[StudyRun]]) -> dict[Network, list[StudyRun]]:
         return {

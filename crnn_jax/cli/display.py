@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from crnn_jax.study.schema import Cell, Network
-from crnn_jax.user_text import printable
+from crnn_jax.user_text import list_some, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -90,9 +90,7 @@ def _describe_rare(tags: dict[str, tuple[str, ...]]) -> str:
     """Describe in one line which tags have too few positive examples in which split."""
     shown = []
     for split, names in tags.items():
-        first = ", ".join(names[:TAGS_SHOWN])
-        more = f" and {len(names) - TAGS_SHOWN} more" if len(names) > TAGS_SHOWN else ""
-        shown.append(f"{split}: {first}{more}")
+        shown.append(f"{split}: {list_some(names, TAGS_SHOWN)}")
     return f"Fewer than five positive clips ({'; '.join(shown)}): these tags' scores say little"
 
 
