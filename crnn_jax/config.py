@@ -553,6 +553,11 @@ class BenchmarkConfig:
     def __post_init__(self) -> None:
         check_positive(self, "batch", "clip_seconds", "devices", "rounds", "turn_seconds")
 
+    @property
+    def frames(self) -> int:
+        """Frames of a clip's log-mel."""
+        return dataclasses.replace(MelConfig(), clip_seconds=self.clip_seconds).frames
+
 
 @dataclasses.dataclass(frozen=True)
 class ClusterConfig:

@@ -27,7 +27,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
 from crnn_jax.bench.run import benchmark
-from crnn_jax.config import PAPER_TARGETS, Architecture, BenchmarkConfig, MelConfig, Rule
+from crnn_jax.config import PAPER_TARGETS, Architecture, BenchmarkConfig, Rule
 from crnn_jax.figures.canvas import COLUMN_WIDTH, GREY, new_figure, style, write_figure
 from crnn_jax.figures.legends import add_legend, architecture_handle
 from crnn_jax.figures.looks import architecture_looks
@@ -85,9 +85,7 @@ def read_table(path: epath.Path) -> pd.DataFrame:
 
 def rows_of(table: pd.DataFrame, cell: BenchmarkConfig) -> pd.Series:
     """Return which rows are a cell's."""
-    frames = dataclasses.replace(MelConfig(), clip_seconds=cell.clip_seconds).frames
-    values = {**dataclasses.asdict(cell), "frames": frames}
-    same = [table[key] == values[key] for key in KEY]
+    same = [table[key] == getattr(cell, key) for key in KEY]
     return functools.reduce(operator.and_, same)
 
 

@@ -4,15 +4,16 @@ after a change.
 
 import dataclasses
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from etils import epath
 
 from crnn_jax.analysis.bootstrap import Resampled, resample
 from crnn_jax.analysis.comparison import Difference, Tag, compare
-from crnn_jax.analysis.predictions import Study, identify_split, read_study
-from crnn_jax.analysis.study import NetworkKey, NetworkScore, key_of, score_network
+from crnn_jax.analysis.predictions import NetworkKey, Study, identify_split, key_of, read_study
+from crnn_jax.analysis.study import NetworkScore, score_network
+from crnn_jax.analysis.words import list_networks
 from crnn_jax.config import RESAMPLES, Architecture, Rule
 from crnn_jax.errors import UserError
 from crnn_jax.study.schema import Network, RunResult
@@ -253,15 +254,10 @@ def _list_notes(
                 if _values(studies[0], keys[0][key], name) != _values(study, of_study[key], name)
             ]
             if differ:
-                yield f"{folder}: another {name} than {folders[0]} for {_list_networks(differ)}"
+                yield f"{folder}: another {name} than {folders[0]} for {list_networks(differ)}"
         for name, lacking in (
             (folder, keys[0].keys() - of_study.keys()),
             (folders[0], of_study.keys() - keys[0].keys()),
         ):
             if lacking:
-                yield f"{name}: lacks {_list_networks(lacking)}"
-
-
-def _list_networks(networks: Collection[NetworkKey]) -> str:
-    names = [f"{arch} {target:,} ({rule})" for arch, rule, target in sorted(networks)]
-    return list_some(names, shown=6)
+                yield f"{name}: lacks {list_networks(lacking)}"

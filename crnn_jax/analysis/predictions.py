@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,15 +12,26 @@ from etils import epath
 
 from crnn_jax.analysis.comparison import Tag
 from crnn_jax.analysis.selection import RUN_COLUMNS, select_learning_rates, select_longest
-from crnn_jax.config import FEWEST_POSITIVES
+from crnn_jax.config import FEWEST_POSITIVES, Architecture, Rule
 from crnn_jax.errors import UserError
 from crnn_jax.study import runs
 from crnn_jax.study.runs import Predictions
 from crnn_jax.study.schema import Network, RunResult
 from crnn_jax.user_text import list_some
 
+if TYPE_CHECKING:
+    from crnn_jax.analysis.study import NetworkScore
+
+# A network of any study: the part of the data that it is trained on is left out.
+NetworkKey = tuple[Architecture, Rule, int]
+
 # With fewer groups of test clips, resampling them says nothing about others.
 FEWEST_GROUPS = 10
+
+
+def key_of(network: "Network | NetworkScore") -> NetworkKey:
+    """Return what identifies a network in any study."""
+    return network.arch, network.rule, network.target
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,8 +29,6 @@ from crnn_jax.config import FEWEST_POSITIVES, RESAMPLES, RULES, Architecture, Ru
 from crnn_jax.study.schema import Network
 
 Interval = tuple[float, float]
-# A network of any study: the part of the data that it is trained on is left out.
-NetworkKey = tuple[Architecture, Rule, int]
 
 # A run whose best epoch is beyond this part of it may not have converged.
 LAST_TENTH = 0.9
@@ -185,11 +183,6 @@ def analyse(
         fronts=tuple(_find_fronts(study, scores)),
         notes=(*study.notes, *_note_what_is_missing(study, scores)),
     )
-
-
-def key_of(network: NetworkScore | Network) -> NetworkKey:
-    """Return what identifies a network in any study."""
-    return network.arch, network.rule, network.target
 
 
 def _mean_auc(its_runs: list[StudyRun]) -> float:

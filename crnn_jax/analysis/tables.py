@@ -113,8 +113,23 @@ def mean_tag_auc(scores: pd.DataFrame) -> pd.DataFrame:
     return means.loc[scores["tag"].unique()]
 
 
-def _read(path: epath.Path, columns: Sequence[str]) -> pd.DataFrame:
-    command = f"`crnn-jax sweep … --out {path.parent}`"
+def read_table(path: epath.Path, columns: Sequence[str], command: str) -> pd.DataFrame:
+    """Read a table whose columns are some of a study's.
+
+    Parameters
+    ----------
+    path
+        The file.
+    columns
+        The columns that are needed; the others are not read.
+    command
+        What writes the file, for messages.
+
+    Raises
+    ------
+    UserError
+        As in `read_results`.
+    """
     try:
         # A spreadsheet program that saved the file again puts a byte-order mark in front.
         text = path.read_bytes().decode("utf-8-sig")
@@ -134,6 +149,10 @@ def _read(path: epath.Path, columns: Sequence[str]) -> pd.DataFrame:
     if table.empty:
         raise UserError(f"{path}: holds no rows; {command} adds a row when a run is finished")
     return table.reset_index(drop=True)
+
+
+def _read(path: epath.Path, columns: Sequence[str]) -> pd.DataFrame:
+    return read_table(path, columns, f"`crnn-jax sweep … --out {path.parent}`")
 
 
 def _read_fields(text: str) -> pd.DataFrame:

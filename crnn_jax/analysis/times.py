@@ -6,22 +6,20 @@ comparable.
 """
 
 import dataclasses
-import io
-import math
 from collections.abc import Mapping
 
-import pandas as pd
 from etils import epath
 
-from crnn_jax.analysis.predictions import Study, StudyRun
+from crnn_jax.analysis.predictions import NetworkKey, Study, StudyRun, key_of
+from crnn_jax.analysis.tables import read_table
+from crnn_jax.analysis.words import list_networks
 from crnn_jax.errors import UserError
 from crnn_jax.study.schema import Network
-from crnn_jax.user_text import list_some
 
 COLUMNS = ("arch", "rule", "target", "samples_per_s")
 
 
-def read_speeds(path: epath.Path) -> dict[tuple[str, str, int], float]:
+def read_speeds(path: epath.Path) -> dict[NetworkKey, float]:
     """Read the training speed of each architecture, rule and size, in clips/s.
 
     Parameters
@@ -35,24 +33,14 @@ def read_speeds(path: epath.Path) -> dict[tuple[str, str, int], float]:
     UserError
         If the file is not such a table, or has a network twice.
     """
-    made_by = "experiments/training_time.py writes such a table"
-    try:
-        table = pd.read_csv(io.StringIO(path.read_text()))
-        table = table[list(COLUMNS)].astype({"target": int, "samples_per_s": float})
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}; {made_by}") from error
-    # Not a table, without these columns, or with other values.
-    except (ValueError, KeyError) as error:
-        raise UserError(
-            f"{path}: not a table with numbers in the columns {', '.join(COLUMNS)}; {made_by}"
-        ) from error
-    if not table["samples_per_s"].between(0, math.inf, inclusive="neither").all():
-        raise UserError(f"{path}: a speed (samples_per_s) is not above 0, or none; {made_by}")
+    table = read_table(path, COLUMNS, "`python experiments/training_time.py`")
+    if not (table["samples_per_s"] > 0).all():
+        raise UserError(f"{path}: a network's samples_per_s is 0 or missing; time it again")
     networks = list(COLUMNS[:-1])
-    if (twice := table.duplicated(networks)).any():
-        shown = " ".join(str(each) for each in table.loc[twice, networks].iloc[0])
-        raise UserError(f"{path}: {shown} is there more than once; leave one row of each network")
-    return {tuple(row[:-1]): row[-1] for row in table.itertuples(index=False, name=None)}
+    if (twice := table[table.duplicated(networks)][networks]).size:
+        first = list_networks(twice[:1].itertuples(index=False, name=None))
+        raise UserError(f"{path}: {first} is there more than once; leave one row of each network")
+    return {key_of(row): row.samples_per_s for row in table.itertuples()}
 
 
 def replace_times(study: Study, path: epath.Path) -> Study:
@@ -64,20 +52,12 @@ def replace_times(study: Study, path: epath.Path) -> Study:
         If `read_speeds` does, or the table lacks a network of the study.
     """
     speeds = read_speeds(path)
-    lacking = {
-        f"{network.arch} {network.target:,} ({network.rule})"
-        for network in study.parts
-        if (network.arch, network.rule, network.target) not in speeds
-    }
-    if lacking:
-        raise UserError(f"{path}: lacks {list_some(sorted(lacking), shown=6)}; time them as well")
+    if lacking := set(map(key_of, study.parts)) - set(speeds):
+        raise UserError(f"{path}: lacks {list_networks(lacking)}; time them as well")
 
     def replace(networks: Mapping[Network, list[StudyRun]]) -> dict[Network, list[StudyRun]]:
         return {
-            network: [
-                _train_at(run, speeds[network.arch, network.rule, network.target])
-                for run in its_runs
-            ]
+            network: [_train_at(run, speeds[key_of(network)]) for run in its_runs]
             for network, its_runs in networks.items()
         }
 

@@ -1,14 +1,24 @@
 """What an analysis says, in sentences."""
 
+from collections.abc import Iterable
+
 from crnn_jax.analysis.comparison import Difference, Estimate
 from crnn_jax.analysis.costs import NAMES
 from crnn_jax.analysis.curves import Crossing
+from crnn_jax.analysis.predictions import NetworkKey
 from crnn_jax.study.schema import Network
+from crnn_jax.user_text import list_some
 
 
 def name_network(network: Network) -> str:
     """Return the name of a network in a sentence, such as ``crnn`` or ``crnn (√s)``."""
     return network.arch if network.rule == "uniform" else f"{network.arch} (√s)"
+
+
+def list_networks(networks: Iterable[NetworkKey]) -> str:
+    """Return a list of networks in a sentence, of which only six are shown."""
+    names = [f"{arch} {target:,} ({rule})" for arch, rule, target in sorted(networks)]
+    return list_some(names, shown=6)
 
 
 def describe_interval(estimate: Estimate, digits: int = 3) -> str:

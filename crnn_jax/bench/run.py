@@ -28,7 +28,7 @@ from crnn_jax.bench.contest import (
     qualify,
     race,
 )
-from crnn_jax.config import BenchmarkConfig, MelConfig
+from crnn_jax.config import BenchmarkConfig
 from crnn_jax.errors import UserError
 from crnn_jax.models import ARCHITECTURES
 from crnn_jax.models.budget import solve
@@ -126,13 +126,12 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         run where JAX does.
     """
     budget = solve(config.arch, config.rule, config.target)
-    frames = dataclasses.replace(MelConfig(), clip_seconds=config.clip_seconds).frames
     setup: dict[str, Any] = {
         "arch": config.arch,
         "widths": budget.widths,
         "batch": config.batch,
-        "frames": frames,
-        "padding": ARCHITECTURES[config.arch].padding.of(frames),
+        "frames": config.frames,
+        "padding": ARCHITECTURES[config.arch].padding.of(config.frames),
         "precision": config.precision,
         "devices": config.devices,
     }
@@ -174,7 +173,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         "params": budget.params,
         "batch": config.batch,
         "precision": config.precision,
-        "frames": frames,
+        "frames": config.frames,
         "device": f"{several}{devices['kind']}, {joblib.cpu_count()} cores, {processor_model()}",
         "device_count": n_devices,
         "compile_s": ready["compile_s"],

@@ -10,7 +10,8 @@ from typing import Any
 from etils import epath
 
 from crnn_jax.analysis.costs import COSTS, MEMORY, cost_of
-from crnn_jax.analysis.study import Analysis, NetworkKey, key_of
+from crnn_jax.analysis.predictions import NetworkKey, key_of
+from crnn_jax.analysis.study import Analysis
 from crnn_jax.config import Architecture, Rule
 from crnn_jax.figures.looks import (
     ARCHITECTURE_LOOKS,

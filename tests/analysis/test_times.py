@@ -85,14 +85,27 @@ def test_the_command_takes_a_table(study, tmp_path, command):
     ("spoil", "complaint"),
     [
         (lambda path: path.unlink(), "No such file"),
-        (lambda path: path.write_bytes(b"\xff\xfe\x00"), "not a table"),
-        (lambda path: path.write_text(""), "not a table"),
-        (lambda path: path.write_text("arch,target\ncrnn,3\n"), "not a table"),
-        (lambda path: write_speeds(path, samples_per_s=0), "not above 0"),
-        (lambda path: write_speeds(path, samples_per_s="inf"), "not above 0"),
-        (lambda path: write_speeds(path, samples_per_s="fast"), "not a table"),
+        (lambda path: path.write_bytes(b"\xff\xfe\x00"), "not UTF-8 text"),
+        (lambda path: path.write_text(""), "holds no rows"),
+        (
+            lambda path: path.write_text("arch,target\ncrnn,3\n"),
+            "lacks the column rule, samples_per_s",
+        ),
+        (lambda path: write_speeds(path, samples_per_s=0), "samples_per_s is 0 or missing"),
+        (lambda path: write_speeds(path, samples_per_s=""), "samples_per_s is 0 or missing"),
+        (
+            lambda path: write_speeds(path, samples_per_s="inf"),
+            "row 2: samples_per_s 'inf' is not a number",
+        ),
+        (
+            lambda path: write_speeds(path, samples_per_s="fast"),
+            "row 2: samples_per_s 'fast' is not a number",
+        ),
         (lambda path: write_speeds(path, targets=TARGETS[1:]), r"conv2d 25,000 \(uniform\), crnn"),
-        (lambda path: write_speeds(path, targets=(25_000, *TARGETS)), "more than once"),
+        (
+            lambda path: write_speeds(path, targets=(25_000, *TARGETS)),
+            r"conv2d 25,000 \(uniform\) is there more than once",
+        ),
     ],
 )
 def test_a_table_that_is_none_is_told_in_a_line(study, tmp_path, command, spoil, complaint):
