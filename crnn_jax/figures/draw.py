@@ -13,6 +13,7 @@ from crnn_jax.analysis.selection import (
 )
 from crnn_jax.analysis.study import Analysis
 from crnn_jax.analysis.tables import read_per_tag, read_results
+from crnn_jax.config import Architecture
 from crnn_jax.errors import UserError
 from crnn_jax.figures.auc_against_data import auc_against_data
 from crnn_jax.figures.auc_against_parameters import auc_against_parameters
@@ -84,22 +85,52 @@ def draw(folder: epath.PathLike) -> list[epath.Path]:
     return _write(figures, folder)
 
 
-def draw_analysis(analysis: Analysis) -> list[epath.Path]:
+def draw_analysis(
+    analysis: Analysis, between: tuple[Architecture, Architecture] | None = None
+) -> list[epath.Path]:
     """Draw an analysis into the ``figures`` of its study: curves, and differences of each tag.
 
-    Those are of the two best networks of each size that have the same rule.
+    Parameters
+    ----------
+    analysis
+        What `crnn_jax.analyse` returned.
+    between
+        Two architectures, whose tags are compared at each size at which both were trained by the
+        same rule; if not given, the tags of the two best networks of each size are.
 
     Returns
     -------
     list of epath.Path
         The files written.
+
+    Raises
+    ------
+    UserError
+        If the study does not compare these architectures.
     """
     figures = {"scaling": scaling(analysis)}
+    # The best comes first, and so does the comparison with the second best.
     for difference in analysis.differences:
-        # The best comes first, and so does the comparison with the second best.
-        name = f"tag_differences_{difference.first.target}"
-        if difference.first.rule == difference.second.rule and name not in figures:
+        first, second = difference.first, difference.second
+        if first.rule != second.rule:
+            continue
+        if between is None:
+            name = f"tag_differences_{first.target}"
+        elif {first.arch, second.arch} == set(between):
+            rule = "" if first.rule == "uniform" else f"_{first.rule}"
+            name = f"tag_differences_{'_'.join(between)}_{first.target}{rule}"
+        else:
+            continue
+        if name not in figures:
             figures[name] = tag_differences(difference)
+    if between is not None and len(figures) == 1:
+        trained = sorted({row.arch for row in analysis.networks})
+        raise UserError(
+            f"give two that {analysis.folder} has with one size and rule; it has "
+            f"{', '.join(trained)}",
+            field="between",
+            value=" ".join(between),
+        )
     return _write(figures, epath.Path(analysis.folder))
 
 

@@ -7,10 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from crnn_jax.analysis.comparison import Difference, Estimate, TagDifference, Verdict
-from crnn_jax.analysis.words import describe_tags
 from crnn_jax.figures.canvas import COLUMN_WIDTH, SMALL_FONT_SIZE, new_figure, style
 from crnn_jax.figures.legends import add_legend
-from crnn_jax.figures.looks import architecture_looks, line_name
+from crnn_jax.figures.looks import RULE_LOOKS, architecture_looks, line_name
 from crnn_jax.figures.names import drawable
 from crnn_jax.figures.parameter_axis import format_parameters
 
@@ -58,7 +57,10 @@ def tag_differences(difference: Difference) -> Figure:
         axes.set_xlabel(f"Difference of ROC-AUC: {first.name} − {second.name}")
         if difference.first.rule == difference.second.rule:
             names = first.name, second.name
+            shared = difference.first.rule
+            rule = "" if shared == "uniform" else f", {RULE_LOOKS[shared].name}"
         else:
+            rule = ""
             names = (
                 line_name(first, difference.first.rule),
                 line_name(second, difference.second.rule),
@@ -72,7 +74,8 @@ def tag_differences(difference: Difference) -> Figure:
         add_legend(
             figure,
             [_handle(verdict, colours[verdict], label) for verdict, label in labels.items()],
-            title=f"{size} parameters: {first.name} {describe_tags(difference)}",
+            title=f"{size} parameters{rule}: {first.name} higher on "
+            f"{difference.count('higher')} tags, lower on {difference.count('lower')}",
         )
     return figure
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from crnn_jax import analyse
+from crnn_jax.errors import UserError
 from crnn_jax.figures.draw import draw_analysis
 from crnn_jax.figures.scaling import PANELS, scaling
 from crnn_jax.figures.tag_differences import tag_differences
@@ -84,3 +85,21 @@ def test_all_figures_of_an_analysis(analysis):
         )
         for suffix in ("png", "svg")
     ]
+
+
+def test_the_tags_of_two_architectures(analysis, tmp_path):
+    asked = dataclasses.replace(analysis, folder=str(tmp_path))
+    written = [path.name for path in draw_analysis(asked, between=("conv2d", "crnn"))]
+    assert sorted(written) == sorted(path.name for path in (tmp_path / "figures").iterdir())
+    assert {name.removesuffix(".png") for name in written if name.endswith("png")} == {
+        "scaling",
+        *(f"tag_differences_conv2d_crnn_{target}" for target in (25_000, 50_000, 100_000, 200_000)),
+    }
+
+
+@pytest.mark.parametrize("between", [("conv1d", "crnn"), ("crnn", "crnn")])
+def test_architectures_that_a_study_does_not_compare(analysis, tmp_path, between):
+    asked = dataclasses.replace(analysis, folder=str(tmp_path))
+    with pytest.raises(UserError, match=f"between {' '.join(between)}: .*it has conv2d, crnn"):
+        draw_analysis(asked, between=between)
+    assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from crnn_jax.cli.display import print_table
-from crnn_jax.config import RESAMPLES
+from crnn_jax.config import RESAMPLES, Architecture
 from crnn_jax.errors import UserError
 from crnn_jax.user_text import printable
 
@@ -42,6 +42,9 @@ class Analyse:
     figures
         Draw AUC against costs with intervals, and the differences of each tag, into the sweep's
         `figures`.
+    between
+        Two architectures whose tags `--figures` compares; if not given, it compares the two best of
+        each size.
     json
         Print everything as JSON, with the scores of each tag.
     """
@@ -51,12 +54,14 @@ class Analyse:
     seed: int = 0
     times: str | None = None
     figures: bool = False
+    between: tuple[Architecture, ...] = ()
     json: bool = False
 
     def run(self) -> int:
         from crnn_jax.analysis.study import analyse
 
         check_resampling(self.resamples, self.seed)
+        between = _check_between(self.between, self.figures)
         analysis = analyse(self.folder, self.resamples, self.seed, self.times)
         if self.json:
             print(json.dumps(to_mapping(analysis), indent=2, allow_nan=False))
@@ -65,12 +70,28 @@ class Analyse:
         if self.figures:
             from crnn_jax.figures.draw import draw_analysis
 
-            paths = draw_analysis(analysis)
+            paths = draw_analysis(analysis, between)
             if not self.json:
                 print("\nFigures:")
                 for path in paths:
                     print(f"  {path}")
         return 0
+
+
+def _check_between(
+    between: tuple[Architecture, ...], figures: bool
+) -> tuple[Architecture, Architecture] | None:
+    if not between:
+        return None
+    if len(between) != 2:
+        raise UserError("give two architectures", field="between", value=" ".join(between))
+    if not figures:
+        raise UserError(
+            "add --figures, for it says which ones to draw",
+            field="between",
+            value=" ".join(between),
+        )
+    return between
 
 
 def check_resampling(resamples: int, seed: int) -> None:
