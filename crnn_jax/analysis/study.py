@@ -21,10 +21,10 @@ from crnn_jax.analysis.comparison import (
 from crnn_jax.analysis.costs import COSTS, MEMORY, mean_cost
 from crnn_jax.analysis.curves import Crossing, FittedLaw, fit_laws, group_by_curve
 from crnn_jax.analysis.pareto import pareto_front
-from crnn_jax.analysis.predictions import Study, StudyRun, read_study
+from crnn_jax.analysis.predictions import Study, StudyRun, key_of, read_study
 from crnn_jax.analysis.scaling_laws import FEWEST_SIZES
 from crnn_jax.analysis.times import replace_times
-from crnn_jax.analysis.words import name_network
+from crnn_jax.analysis.words import list_networks
 from crnn_jax.config import FEWEST_POSITIVES, RESAMPLES, RULES, Architecture, Rule
 from crnn_jax.study.schema import Network
 
@@ -296,13 +296,13 @@ def _note_what_is_missing(study: Study, scores: Mapping[Network, Resampled]) -> 
     most = max(n_seeds.values(), default=0)
     if most == 1:
         yield "one seed each: intervals are over test clips alone; differences between seeds add"
-    elif alone := [network for network, seeds in n_seeds.items() if seeds == 1]:
+    elif alone := [key_of(network) for network, seeds in n_seeds.items() if seeds == 1]:
         yield (
-            f"{_name_all(alone)}: one seed, so that its intervals are over test clips alone, and "
-            f"too narrow"
+            f"{list_networks(alone)}: one seed, so that its intervals are over test clips alone, "
+            "and too narrow"
         )
-    if fewer := [network for network, seeds in n_seeds.items() if 1 < seeds < most]:
-        yield f"{_name_all(fewer)}: fewer seeds than the others, so wider intervals"
+    if fewer := [key_of(network) for network, seeds in n_seeds.items() if 1 < seeds < most]:
+        yield f"{list_networks(fewer)}: fewer seeds than the others, so wider intervals"
     if rare := [tag.name for tag in study.tags if tag.is_rare]:
         yield (
             f"{', '.join(rare)}: in fewer than {FEWEST_POSITIVES} recordings or compositions of "
@@ -329,7 +329,3 @@ def _note_what_is_missing(study: Study, scores: Mapping[Network, Resampled]) -> 
         if lacking := sorted(sizes[rule] - {network.target for network in networks}):
             shown = ", ".join(f"{target:,}" for target in lacking)
             yield f"{arch}, {rule}: no finished run at {shown}, where others have some"
-
-
-def _name_all(networks: list[Network]) -> str:
-    return ", ".join(f"{name_network(network)} {network.target:,}" for network in networks)

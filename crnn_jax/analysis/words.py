@@ -16,9 +16,9 @@ def name_network(network: Network) -> str:
 
 
 def list_networks(networks: Iterable[NetworkKey]) -> str:
-    """Return a list of networks in a sentence, of which only six are shown."""
-    names = [f"{arch} {target:,} ({rule})" for arch, rule, target in sorted(networks)]
-    return list_some(names, shown=6)
+    """Return networks in a sentence, such as ``crnn 50,000, crnn (√s) 50,000``, the first six."""
+    named = [Network(*key) for key in sorted(set(networks))]
+    return list_some([f"{name_network(each)} {each.target:,}" for each in named], shown=6)
 
 
 def describe_interval(estimate: Estimate, digits: int = 3) -> str:

@@ -101,10 +101,10 @@ def test_the_command_takes_a_table(study, tmp_path, command):
             lambda path: write_speeds(path, samples_per_s="fast"),
             "row 2: samples_per_s 'fast' is not a number",
         ),
-        (lambda path: write_speeds(path, targets=TARGETS[1:]), r"conv2d 25,000 \(uniform\), crnn"),
+        (lambda path: write_speeds(path, targets=TARGETS[1:]), r"conv2d 25,000, crnn"),
         (
             lambda path: write_speeds(path, targets=(25_000, *TARGETS)),
-            r"conv2d 25,000 \(uniform\) is there more than once",
+            r"conv2d 25,000 is there more than once",
         ),
     ],
 )

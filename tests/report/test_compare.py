@@ -57,7 +57,7 @@ def test_differences_are_those_of_the_results(two):
         assert second.auc.low > 0
         assert second.count("lower") == 0
         assert [score.auc for score in match.scores] == pytest.approx(means, abs=2e-4)
-    assert any("lacks conv2d 100,000 (uniform), crnn 100,000" in note for note in across.notes)
+    assert any("lacks conv2d 100,000, crnn 100,000" in note for note in across.notes)
 
 
 def test_the_order_turns_the_sign(two):
