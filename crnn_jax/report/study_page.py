@@ -30,6 +30,7 @@ def write_report(
     *,
     n_resamples: int = RESAMPLES,
     seed: int = 0,
+    times: epath.PathLike | None = None,
 ) -> epath.Path:
     """Write the page of a study.
 
@@ -41,16 +42,20 @@ def write_report(
         The file; None: ``report.html`` in the folder. One that was there is replaced in one piece.
     n_resamples, seed
         Of the intervals, see `crnn_jax.analysis.study.analyse`.
+    times
+        A table of each network's training speed, as for `crnn_jax.analysis.study.analyse`. Learning
+        curves and the table of runs keep the runs' own times.
 
     Raises
     ------
     UserError
-        If Altair is not installed, no run is finished, or the study is a cross-validation.
+        If Altair is not installed, no run is finished, or the study is a cross-validation; or if
+        the table of speeds is none, or lacks a network.
     """
     folder = epath.Path(folder)
     path = folder / FILE if out is None else epath.Path(out)
     with bundling() as bundle:
-        contents = gather(folder, analyse(folder, n_resamples, seed))
+        contents = gather(folder, analyse(folder, n_resamples, seed, times))
         write_page(path, render(contents, bundle()))
     return path
 

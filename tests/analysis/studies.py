@@ -1,5 +1,7 @@
 """Finished studies on the disk, made up: predictions of known quality."""
 
+import csv
+
 import numpy as np
 from etils import epath
 
@@ -16,6 +18,11 @@ GAINS = {
     "crnn": lambda size: 1.2 + 0.1 * np.log2(size / 25_000),
     "conv2d": lambda size: 0.5 + 0.6 * np.log2(size / 25_000),
 }
+
+
+# Sizes of a study, and speeds in clips/s: CRNN is the slower one, and as fast in the runs.
+SPEEDS = {"conv2d": 400.0, "crnn": 50.0}
+TARGETS = (25_000, 50_000, 100_000, 200_000)
 
 
 def make_split(n_clips=240, seed=0, tags=TAGS):
@@ -93,9 +100,7 @@ def write_run(out, cell, gain, split, *, params=None, with_predictions=True, tag
     return result
 
 
-def write_study(
-    out, gains, targets=(25_000, 50_000, 100_000, 200_000), seeds=(0, 1, 2), tags=TAGS, **options
-):
+def write_study(out, gains, targets=TARGETS, seeds=(0, 1, 2), tags=TAGS, **options):
     """Write a study; `gains` gives for each architecture a function of the size."""
     split = make_split(tags=tags)
     results = {}
@@ -105,3 +110,20 @@ def write_study(
                 cell = Cell(arch, target, "uniform", seed)
                 results[cell] = write_run(out, cell, gain(target), split, tags=tags, **options)
     return results
+
+
+def write_speeds(path, archs=tuple(SPEEDS), targets=TARGETS, **changes):
+    """Write a table of speeds, as measured alone."""
+    rows = [
+        {
+            "arch": arch, "target": target, "rule": "uniform", "batch": 8,
+            "samples_per_s": SPEEDS[arch], **changes,
+        }
+        for arch in archs
+        for target in targets
+    ]  # fmt: skip
+    with path.open("w", newline="") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    return path

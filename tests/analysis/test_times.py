@@ -1,6 +1,5 @@
 """Times of a reference machine in place of the runs' own."""
 
-import csv
 import shutil
 from pathlib import Path
 
@@ -8,27 +7,7 @@ import pytest
 
 from crnn_jax import analyse
 from crnn_jax.errors import UserError
-from tests.analysis.studies import GAINS, write_study
-
-# In clips/s: CRNN is the slower one here, and as fast in the runs.
-SPEEDS = {"conv2d": 400.0, "crnn": 50.0}
-TARGETS = (25_000, 50_000, 100_000, 200_000)
-
-
-def write_speeds(path, archs=tuple(SPEEDS), targets=TARGETS, **changes):
-    rows = [
-        {
-            "arch": arch, "target": target, "rule": "uniform", "batch": 8,
-            "samples_per_s": SPEEDS[arch], **changes,
-        }
-        for arch in archs
-        for target in targets
-    ]  # fmt: skip
-    with path.open("w", newline="") as file:
-        table = csv.DictWriter(file, list(rows[0]))
-        table.writeheader()
-        table.writerows(rows)
-    return path
+from tests.analysis.studies import GAINS, SPEEDS, TARGETS, write_speeds, write_study
 
 
 @pytest.fixture(scope="module")

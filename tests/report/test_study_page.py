@@ -15,7 +15,7 @@ from crnn_jax.analysis.study import analyse
 from crnn_jax.report.contents import AXES, LONGEST_CURVE, gather, list_lines
 from crnn_jax.study import runs
 from crnn_jax.study.schema import Cell
-from tests.analysis.studies import GAINS, make_split, write_run, write_study
+from tests.analysis.studies import GAINS, make_split, write_run, write_speeds, write_study
 from tests.report.conftest import write_history
 
 pytest.importorskip("altair", reason="needs the extra `report`")
@@ -112,6 +112,18 @@ def test_a_long_curve_is_thinned_but_not_its_end(out):
     assert len(curves["epoch"]) <= LONGEST_CURVE + 1
     assert (curves["epoch"][0], curves["epoch"][-1]) == (1, 1234)
     assert curves["auc"][-1] == pytest.approx(result.valid_auc, rel=1e-4)
+
+
+def test_times_that_were_measured_alone(study, command, tmp_path):
+    speeds = write_speeds(tmp_path / "speeds.csv")
+    page = read(command, study, "--times", speeds, "--out", tmp_path / "page.html")
+    times = [row.train_s for row in analyse(study, times=speeds).networks]
+    assert page.contents["tables"]["points"]["train_s"] == pytest.approx(times, rel=1e-3)
+    assert times != [row.train_s for row in analyse(study).networks]
+    assert any(f"those at the speeds of {speeds}" in word for word in page.words)
+    # What was measured then.
+    own = [row.train_s for row in runs.read_results(study).values()]
+    assert max(page.contents["tables"]["curves"]["seconds"]) == pytest.approx(max(own), rel=1e-3)
 
 
 def test_without_predictions_there_are_no_intervals(out, command):

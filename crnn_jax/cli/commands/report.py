@@ -10,6 +10,7 @@ from etils import epath
 from crnn_jax.cli.commands.analysis import check_resampling, make_titled, to_mapping
 from crnn_jax.cli.display import print_table
 from crnn_jax.config import RESAMPLES
+from crnn_jax.errors import UserError
 from crnn_jax.user_text import printable
 
 if TYPE_CHECKING:
@@ -32,12 +33,16 @@ class Report:
         How often test clips and seeds are resampled for the intervals.
     seed
         Of the resampling.
+    times
+        CSV of each network's training speed, measured alone, as for `analyse`; if not given, the
+        runs' own times count.
     """
 
     folder: tyro.conf.Positional[str]
     out: str | None = None
     resamples: int = RESAMPLES
     seed: int = 0
+    times: str | None = None
 
     def run(self) -> int:
         from crnn_jax.report.run_contents import is_run
@@ -46,9 +51,22 @@ class Report:
 
         check_resampling(self.resamples, self.seed)
         if is_run(epath.Path(self.folder)):
-            print(write_run_report(self.folder, self.out))
-            return 0
-        print(write_report(self.folder, self.out, n_resamples=self.resamples, seed=self.seed))
+            if self.times is not None:
+                raise UserError(
+                    f"{self.folder} is a run, which took the time that it took; leave it out",
+                    field="times",
+                    value=self.times,
+                )
+            path = write_run_report(self.folder, self.out)
+        else:
+            path = write_report(
+                self.folder,
+                self.out,
+                n_resamples=self.resamples,
+                seed=self.seed,
+                times=self.times,
+            )
+        print(path)
         return 0
 
 
