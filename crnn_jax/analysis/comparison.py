@@ -91,6 +91,15 @@ class Difference:
     categories: dict[str, Estimate]
     tags: tuple[TagDifference, ...]
 
+    @property
+    def is_decided(self) -> bool:
+        """Whether the macro AUCs differ: by the interval, and by `p` as well.
+
+        The interval is made of the resamples' ends and `p` of their standard deviation, so that the
+        two may disagree where a difference is at the edge.
+        """
+        return self.auc.excludes_zero and self.p < 1 - CONFIDENCE
+
     def count(self, verdict: Verdict) -> int:
         """Return the number of tags with this verdict."""
         return sum(tag.verdict == verdict for tag in self.tags)

@@ -188,8 +188,10 @@ def fit_with_intervals(
         )
 
     exponent = with_interval(fits.exponent)
+    floor = with_interval(fits.floor)
     law = Law(
-        with_interval(fits.floor),
+        # Student's t widens an interval beyond what the fit allows.
+        dataclasses.replace(floor, low=max(0.0, floor.low)),
         with_interval(fits.scale * fits.unit**fits.exponent),
         exponent,
         identified=bool(EXPONENTS[1] < exponent.low and exponent.high < EXPONENTS[-2]),

@@ -52,8 +52,9 @@ class NetworkScore:
         Their 95 % intervals; None without predictions.
     auc_unheard
         Mean macro AUC on the split ``unheard``, if there is one.
-    params, train_flops, train_s, peak_memory_bytes
-        Parameters; floating-point operations and seconds of training; memory of a step.
+    params, train_flops, train_s, train_s_of_runs, peak_memory_bytes
+        Parameters; floating-point operations and seconds of training, also of each run; memory of a
+        step.
     tags
         AUC of each of the study's tags with its 95 % interval; None where a tag has one class only,
         and for the interval without predictions.
@@ -75,6 +76,7 @@ class NetworkScore:
     params: int
     train_flops: float
     train_s: float
+    train_s_of_runs: tuple[float, ...]
     peak_memory_bytes: float
     tags: tuple[tuple[float | None, Interval | None], ...]
 
@@ -232,6 +234,7 @@ def score_network(its_runs: list[StudyRun], resampled: Resampled | None) -> Netw
         params=first.params,
         train_flops=mean_cost([run.result for run in its_runs], "train_flops"),
         train_s=mean_cost([run.result for run in its_runs], "train_s"),
+        train_s_of_runs=tuple(run.result.train_s for run in its_runs),
         peak_memory_bytes=mean_cost([run.result for run in its_runs], MEMORY),
         tags=_score_tags(its_runs, resampled),
     )
@@ -314,8 +317,8 @@ def _note_what_is_missing(study: Study, scores: Mapping[Network, Resampled]) -> 
         for run in its_runs
     ):
         yield (
-            f"runs whose best epoch is in the last tenth: {at_end} (with a constant learning rate "
-            f"they might get better yet)"
+            f"runs whose best epoch is in the last tenth: {at_end}; with more epochs they might "
+            f"get better yet (a schedule that falls to 0 has its best epoch there in any case)"
         )
     curves = group_by_curve(n_seeds)
     sizes = {

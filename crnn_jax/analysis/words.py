@@ -32,7 +32,7 @@ def describe_difference(difference: Difference) -> str:
     first, second = name_network(difference.first), name_network(difference.second)
     auc, target = difference.auc, difference.first.target
     interval = f"95 % interval {auc.low:.3f} to {auc.high:.3f}"
-    if not auc.excludes_zero:
+    if not difference.is_decided:
         return (
             f"at {target:,} parameters {first} and {second} cannot be told apart "
             f"({auc.value:+.3f}, {interval})"
@@ -46,7 +46,7 @@ def describe_change(difference: Difference, study: str, first: str) -> str:
     network, auc = difference.first, difference.auc
     what = f"{name_network(network)} of {network.target:,} parameters"
     interval = f"95 % interval {auc.low:+.3f} to {auc.high:+.3f}"
-    if not auc.excludes_zero:
+    if not difference.is_decided:
         return f"{what}: {study} and {first} cannot be told apart ({auc.value:+.3f}, {interval})"
     better = "better" if auc.value > 0 else "worse"
     return f"{what}: {better} in {study} than in {first} by {abs(auc.value):.3f} ({interval})"
@@ -55,7 +55,8 @@ def describe_change(difference: Difference, study: str, first: str) -> str:
 def describe_tags(difference: Difference) -> str:
     """Return on how many tags the first network is better, worse, or neither."""
     counts = [difference.count(verdict) for verdict in ("higher", "lower", "undecided")]
-    return "higher on {} tags, lower on {}, undecided on {}".format(*counts)
+    tags = "tag" if counts[0] == 1 else "tags"
+    return f"higher on {counts[0]} {tags}, lower on {counts[1]}, undecided on {counts[2]}"
 
 
 def describe_crossing(crossing: Crossing) -> str:

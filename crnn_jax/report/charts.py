@@ -13,7 +13,8 @@ target
 """
 
 import itertools
-from collections.abc import Container, Sequence
+import json
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -50,7 +51,7 @@ AXIS_FORMATS = {"params": WHOLE, "train_s": ",.1f", "train_flops": SHORT, MEMORY
 
 
 def make_charts(
-    lines: Sequence[Line], *, law_axes: Container[str], has_curves: bool
+    lines: Sequence[Line], *, with_laws: Mapping[str, Container[str]], has_curves: bool
 ) -> dict[str, dict[str, Any]]:
     """Return the specifications of all charts of a study's page, by name.
 
@@ -58,22 +59,22 @@ def make_charts(
     ----------
     lines
         Architectures and rules.
-    law_axes
-        Costs of which there are laws.
+    with_laws
+        For each cost the names of the lines that have a law of it.
     has_curves
         Whether there are learning curves.
     """
     # Tests check charts against Vega-Lite's schema; here that would take two seconds.
     with debug_mode(False):
-        charts = draw_charts(lines, law_axes=law_axes, has_curves=has_curves)
+        charts = draw_charts(lines, with_laws=with_laws, has_curves=has_curves)
         return {name: chart.to_dict(validate=False) for name, chart in charts.items()}
 
 
 def draw_charts(
-    lines: Sequence[Line], *, law_axes: Container[str], has_curves: bool
+    lines: Sequence[Line], *, with_laws: Mapping[str, Container[str]], has_curves: bool
 ) -> dict[str, Chart]:
     """Return all charts of a study's page, see `make_charts`."""
-    charts = {f"auc-{axis}": auc_against(axis, lines, has_laws=axis in law_axes) for axis in AXES}
+    charts = {f"auc-{axis}": auc_against(axis, lines, with_laws.get(axis, ())) for axis in AXES}
     charts["tags"] = tag_scores(lines)
     if has_curves:
         for score, time in itertools.product(CURVE_SCORES, CURVE_TIMES):
@@ -141,8 +142,11 @@ IS_SHOWN = "indexof(hidden, datum.line) < 0"
 IS_SELECTED = "datum.network === selected"
 
 
-def auc_against(axis: str, lines: Sequence[Line], *, has_laws: bool) -> Chart:
-    """Draw macro test AUC against a cost: means with intervals, seeds, laws and the front."""
+def auc_against(axis: str, lines: Sequence[Line], with_law: Container[str]) -> Chart:
+    """Draw macro test AUC against a cost: means with intervals, seeds, laws and the front.
+
+    The points of a line that has no law are joined.
+    """
     hidden, selected = _parameters()
     x = make_cost_axis(axis)
     y = make_auc_axis()
@@ -191,12 +195,25 @@ def auc_against(axis: str, lines: Sequence[Line], *, has_laws: bool) -> Chart:
             *tell_costs(),
         ],
     )
+    dash = alt.StrokeDash("line:N", scale=_dash(lines), legend=None)
+    without = [line.name for line in lines if line.name not in with_law]
+    joined = shown.transform_filter(f"indexof({json.dumps(without)}, datum.line) >= 0").mark_line(
+        strokeWidth=0.8, tooltip=None
+    )
     ring = (
         shown.transform_filter(IS_SELECTED)
         .mark_point(size=380, strokeWidth=2, filled=False, tooltip=None)
         .encode(x=x, y=y, color=alt.value("currentColor"))
     )
-    layers = alt.layer(front, *((band, law) if has_laws else ()), bars, seeds, ring, points)
+    layers = alt.layer(
+        front,
+        *((band, law) if len(without) < len(lines) else ()),
+        *((joined.encode(x=x, y=y, color=colour, strokeDash=dash),) if without else ()),
+        bars,
+        seeds,
+        ring,
+        points,
+    )
     return finish(
         layers.add_params(hidden, selected),
         f"Macro test AUC against {AXES[axis].lower()}; see the table of runs",

@@ -10,6 +10,7 @@ from typing import Any
 from etils import epath
 
 from crnn_jax.analysis.costs import COSTS, MEMORY, cost_of
+from crnn_jax.analysis.curves import FALLING_SCORES
 from crnn_jax.analysis.predictions import NetworkKey, key_of
 from crnn_jax.analysis.study import Analysis
 from crnn_jax.config import Architecture, Rule
@@ -148,11 +149,17 @@ def _make_tables(
     networks = {key_of(row): number for number, row in enumerate(analysis.networks)}
     # Not those of other learning rates, nor what the analysis left out.
     network_of = {name: number for number, row in enumerate(analysis.networks) for name in row.runs}
+    # Those of the analysis, which may have other times than the runs.
+    train_s = {
+        name: seconds
+        for row in analysis.networks
+        for name, seconds in zip(row.runs, row.train_s_of_runs, strict=True)
+    }
     chosen = {name: result for name, result in results.items() if name in network_of}
     return {
         "networks": _tabulate_networks(analysis, place),
         "points": _tabulate_points(analysis),
-        "runs": _tabulate_runs(chosen, network_of),
+        "runs": _tabulate_runs(chosen, network_of, train_s),
         "laws": _tabulate_laws(analysis, place),
         "fronts": _tabulate_fronts(analysis, networks),
         "tags": make_columns(
@@ -207,7 +214,9 @@ def _tabulate_points(analysis: Analysis) -> Columns:
     )
 
 
-def _tabulate_runs(chosen: Mapping[str, RunResult], network_of: Mapping[str, int]) -> Columns:
+def _tabulate_runs(
+    chosen: Mapping[str, RunResult], network_of: Mapping[str, int], train_s: Mapping[str, float]
+) -> Columns:
     return make_columns(
         ("name", "network", "seed", "auc", *AXES),
         (
@@ -216,7 +225,7 @@ def _tabulate_runs(chosen: Mapping[str, RunResult], network_of: Mapping[str, int
                 network_of[name],
                 result.seed,
                 result.test_auc,
-                *(cost_of(result, axis) for axis in AXES),
+                *(train_s[name] if axis == "train_s" else cost_of(result, axis) for axis in AXES),
             )
             for name, result in chosen.items()
         ),
@@ -229,7 +238,8 @@ def _tabulate_laws(analysis: Analysis, place: Mapping[tuple[Architecture, Rule],
         (
             (place[law.arch, law.rule], law.cost, x, 1 - y.value, 1 - y.high, 1 - y.low)
             for law in analysis.laws
-            if law.score == "1 - test_auc" and law.cost in COSTS and law.target is None
+            if law.score == FALLING_SCORES[0] and law.cost in COSTS
+            if law.target is None and law.law.identified
             for x, y in zip(law.costs, law.scores, strict=True)
         ),
     )

@@ -142,7 +142,8 @@ def make_costs() -> str:
         f'<section><h2>AUC against its cost</h2><div class="controls">{select}</div>'
         '<figure><div class="chart" id="costs"></div><figcaption>Points: means over seeds, with '
         "95 % intervals over seeds and test clips; dots: seeds. Lines: fitted laws of 1 − AUC, "
-        "with the law's interval. The broad step is the Pareto front: no network is better at the "
+        "with the law's interval; where the scores determine none, points are joined. The broad "
+        "step is the Pareto front: no network is better at the "
         "same cost or less.</figcaption></figure></section>"
     )
 

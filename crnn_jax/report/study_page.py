@@ -4,7 +4,7 @@ from etils import epath
 
 from crnn_jax.analysis.study import analyse
 from crnn_jax.config import RESAMPLES
-from crnn_jax.report.contents import StudyContents, gather
+from crnn_jax.report.contents import AXES, StudyContents, gather
 from crnn_jax.report.html import bundling, make_page, write_page
 from crnn_jax.report.looks import make_looks
 from crnn_jax.report.sections import (
@@ -71,7 +71,7 @@ def render(contents: StudyContents, bundle: str) -> bytes:
     target = _choose_target(contents)
     values = {
         "charts": make_charts(
-            lines, law_axes=set(contents.tables["laws"]["axis"]), has_curves=has_curves
+            lines, with_laws=_name_lines_with_laws(contents), has_curves=has_curves
         ),
         "tables": contents.tables,
         "lines": [
@@ -98,6 +98,15 @@ def render(contents: StudyContents, bundle: str) -> bytes:
     )
     title = f"{contents.folder}: {analysis.dataset}"
     return make_page(title, body, values, "study.js", bundle)
+
+
+def _name_lines_with_laws(contents: StudyContents) -> dict[str, set[str]]:
+    """Return for each cost the names of the lines that have a law of it."""
+    laws = contents.tables["laws"]
+    found: dict[str, set[str]] = {axis: set() for axis in AXES}
+    for axis, line in zip(laws["axis"], laws["line"], strict=True):
+        found[axis].add(contents.lines[line].name)
+    return found
 
 
 def _choose_target(contents: StudyContents) -> int:

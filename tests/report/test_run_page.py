@@ -194,5 +194,6 @@ def test_of_imported_weights_nothing_is_recorded(run, command):
 def test_a_run_takes_no_table_of_speeds(run, command):
     code, said, err = command("report", run, "--times", "speeds.csv")
     assert (code, said) == (2, "")
-    assert err.startswith("crnn-jax: --times speeds.csv: ") and err.count("\n") == 1
+    assert err.startswith("crnn-jax: --times speeds.csv: ")
+    assert err.count("\n") == 1
     assert not (run / "report.html").exists()

@@ -4,6 +4,7 @@ import dataclasses
 import html.parser
 import itertools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from etils import epath
 
 from crnn_jax.analysis.study import analyse
 from crnn_jax.report.contents import AXES, LONGEST_CURVE, gather, list_lines
+from crnn_jax.report.study_page import render
 from crnn_jax.study import runs
 from crnn_jax.study.schema import Cell
 from tests.analysis.studies import GAINS, make_split, write_run, write_speeds, write_study
@@ -77,16 +79,17 @@ def test_the_contents_are_the_analysis(study):
     assert tables["tagScores"]["auc"][0] == pytest.approx(sum(first) / 3, abs=2e-4)
 
 
-@pytest.mark.parametrize("has_laws", [False, True])
-def test_charts_are_valid_vega_lite(has_laws):
+@pytest.mark.parametrize("n_with_laws", [0, 2, 6])
+def test_charts_are_valid_vega_lite(n_with_laws):
     from crnn_jax.report.charts import draw_charts, make_charts
 
     lines = list_lines(itertools.product(("k2c1", "conv1d", "crnn"), ("uniform", "sqrt")))
-    axes = list(AXES) if has_laws else []
-    charts = draw_charts(lines, law_axes=axes, has_curves=True)
+    names = [line.name for line in lines[:n_with_laws]]
+    laws = dict.fromkeys(AXES, names)
+    charts = draw_charts(lines, with_laws=laws, has_curves=True)
     # Raises if the schema does not allow it.
     valid = {name: chart.to_dict(validate=True) for name, chart in charts.items()}
-    assert valid == make_charts(lines, law_axes=axes, has_curves=True)
+    assert valid == make_charts(lines, with_laws=laws, has_curves=True)
     assert len(valid) == 4 + 1 + 4
     # What a screen reader says of a chart.
     assert all(chart["description"] for chart in valid.values())
@@ -114,11 +117,44 @@ def test_a_long_curve_is_thinned_but_not_its_end(out):
     assert curves["auc"][-1] == pytest.approx(result.valid_auc, rel=1e-4)
 
 
+def test_only_laws_that_the_scores_determine_are_drawn(study):
+    analysis = analyse(study)
+    of_auc = {
+        (law.arch, law.cost): law.law.identified
+        for law in analysis.laws
+        if law.score == "1 - test_auc"
+    }
+    # The study has laws of both kinds.
+    assert set(of_auc.values()) == {True, False}
+    contents = gather(study, analysis)
+    archs = [line.arch for line in contents.lines]
+    laws = contents.tables["laws"]
+    drawn = {(archs[line], axis) for line, axis in zip(laws["line"], laws["axis"], strict=True)}
+    assert drawn == {key for key, identified in of_auc.items() if identified}
+    # The points of the others are joined.
+    charts = Text(render(contents, "")).contents["charts"]
+    for (arch, cost), identified in of_auc.items():
+        filters = re.findall(r"indexof\((\[.*?\])", str(charts[f"auc-{cost}"]["layer"]))
+        joined = [name for each in filters for name in json.loads(each)]
+        name = contents.lines[archs.index(arch)].name
+        assert (name in joined) == (not identified)
+
+
 def test_times_that_were_measured_alone(study, command, tmp_path):
     speeds = write_speeds(tmp_path / "speeds.csv")
     page = read(command, study, "--times", speeds, "--out", tmp_path / "page.html")
     times = [row.train_s for row in analyse(study, times=speeds).networks]
     assert page.contents["tables"]["points"]["train_s"] == pytest.approx(times, rel=1e-3)
+    # The dots of the seeds are where their mean is.
+    dots = page.contents["tables"]["runs"]
+    for network, seconds in enumerate(times):
+        of_seeds = [
+            each
+            for number, each in zip(dots["network"], dots["train_s"], strict=True)
+            if number == network
+        ]
+        assert len(of_seeds) == 3
+        assert sum(of_seeds) / 3 == pytest.approx(seconds, rel=1e-3)
     assert times != [row.train_s for row in analyse(study).networks]
     assert any(f"those at the speeds of {speeds}" in word for word in page.words)
     # What was measured then.

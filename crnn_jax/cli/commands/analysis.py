@@ -87,7 +87,7 @@ def _check_between(
         raise UserError("give two architectures", field="between", value=" ".join(between))
     if not figures:
         raise UserError(
-            "add --figures, for it says which ones to draw",
+            "give --figures as well: it only says whose tags they compare",
             field="between",
             value=" ".join(between),
         )
@@ -131,12 +131,16 @@ def show(analysis: "Analysis") -> None:
     """Print an analysis as tables."""
     from crnn_jax.analysis.words import describe_crossing, describe_difference, describe_tags
 
+    intervals = (
+        f"; 95 % intervals from {analysis.n_resamples:,} resamples of clips and seeds"
+        if any(row.auc_interval for row in analysis.networks)
+        else ""
+    )
     groups = "" if analysis.n_groups is None else f" in {analysis.n_groups:,} groups"
     print(
         printable(
             f"{analysis.folder}: {analysis.dataset}, {analysis.n_clips:,} test clips{groups}, "
-            f"{analysis.n_tags} tags; 95 % intervals from {analysis.n_resamples:,} resamples of "
-            f"clips and seeds"
+            f"{analysis.n_tags} tags{intervals}"
         )
     )
     tables = [_scores(analysis)]
