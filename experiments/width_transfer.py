@@ -4,7 +4,8 @@ Conv2D at three sizes, five learning rates, on rendered scores: once as usual, o
 is meant to make the best rate the same at all widths. Look at ``figures/learning_rates``: on the
 right the best rate against the number of parameters. Short runs (a cosine schedule over 6 epochs of
 1,360 clips, 3 s of each) place the optimum of such runs to within a step of the grid; they say
-nothing about how good the networks get. About 20 minutes on two CPU cores.
+nothing about how good the networks get. Each of the two takes 17 to 35
+minutes on two CPU cores.
 
     crnn-jax sweep experiments/width_transfer.py --out runs/standard
     crnn-jax sweep experiments/width_transfer.py --parametrization mup --out runs/mup

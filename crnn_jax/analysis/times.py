@@ -33,9 +33,11 @@ def read_speeds(path: epath.Path) -> dict[NetworkKey, float]:
     UserError
         If the file is not such a table, or has a network twice.
     """
-    table = read_table(path, COLUMNS, "`python experiments/training_time.py`")
+    table = read_table(path, COLUMNS, "`python experiments/training_time.py --out NEW`")
     if not (table["samples_per_s"] > 0).all():
-        raise UserError(f"{path}: a network's samples_per_s is 0 or missing; time it again")
+        raise UserError(
+            f"{path}: a network's samples_per_s is 0 or missing; delete its row and time it again"
+        )
     networks = list(COLUMNS[:-1])
     if (twice := table[table.duplicated(networks)][networks]).size:
         first = list_networks(twice[:1].itertuples(index=False, name=None))

@@ -74,7 +74,7 @@ class Msd(PublishedCollection):
     (ISMIR 2016; arXiv 1606.00298), https://github.com/keunwoochoi/MSD_split_for_tagging: 201,680
     clips for training, 12,605 for validation, 28,540 for test.
 
-    The audio, previews of 30 s from 7digital (about 100 GB; 52 GB of log-mels), is under copyright
+    The audio, previews of 30 s from 7digital (about 100 GB; 64 GB of log-mels), is under copyright
     and not distributed with the set. The tags are those of Last.fm's data set
     (http://millionsongdataset.com/lastfm), for non-commercial research.
 
