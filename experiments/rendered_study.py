@@ -2,10 +2,11 @@
 
 The paper's first experiment on `rendered`: its four architectures (k2c1 as well) at six sizes from
 25k to 1M parameters, three seeds. The learning rate of each is chosen by short runs; every run
-trains for as many epochs, with a learning rate that falls to 0, on a random 8.2 s of each clip of
-12 s, and is scored by the mean over both ends of the clip. At two sizes also with √s near the
-output, and at the paper's 1M, one seed each. About seven hours on two CPU cores, in as many pieces
-as it takes: half of that are CRNN's, whose first layers compute at nearly full resolution.
+trains for the same number of epochs, with a learning rate that falls to 0, on a random 8.2 s of
+each clip of 12 s, and is scored by the mean over both ends of the clip. At two sizes also with √s
+near the output, and at the paper's 1M, one seed each. Four hours on two CPU cores that do nothing
+else, seven beside other work, in as many pieces as it takes; nearly half of that is CRNN's, whose
+first layers compute at nearly full resolution. `docs/study.md` says what was found.
 
 What was given up for that: the paper's clips are 29 s long, so that CRNN has 15 steps there, and 4
 here; it has 200,000 of them for training, and this study 2,719, each seen four times; and sizes end
