@@ -1,8 +1,11 @@
 """All figures of a sweep, drawn from its tables alone, and those of its analysis."""
 
+from collections.abc import Iterable
+
 from etils import epath
 from matplotlib.figure import Figure
 
+from crnn_jax.analysis.comparison import Difference
 from crnn_jax.analysis.selection import (
     RUN_COLUMNS,
     has_several,
@@ -108,22 +111,8 @@ def draw_analysis(
     UserError
         If the study does not compare these architectures.
     """
-    figures = {"scaling": scaling(analysis)}
-    # The best comes first, and so does the comparison with the second best.
-    for difference in analysis.differences:
-        first, second = difference.first, difference.second
-        if first.rule != second.rule:
-            continue
-        if between is None:
-            name = f"tag_differences_{first.target}"
-        elif {first.arch, second.arch} == set(between):
-            rule = "" if first.rule == "uniform" else f"_{first.rule}"
-            name = f"tag_differences_{'_'.join(between)}_{first.target}{rule}"
-        else:
-            continue
-        if name not in figures:
-            figures[name] = tag_differences(difference)
-    if between is not None and len(figures) == 1:
+    compared = _name_differences(analysis.differences, between)
+    if between is not None and not compared:
         trained = sorted({row.arch for row in analysis.networks})
         raise UserError(
             f"give two that {analysis.folder} has with one size and rule; it has "
@@ -131,7 +120,29 @@ def draw_analysis(
             field="between",
             value=" ".join(between),
         )
+    figures = {
+        "scaling": scaling(analysis),
+        **{f"tag_differences_{name}": tag_differences(row) for name, row in compared.items()},
+    }
     return _write(figures, epath.Path(analysis.folder))
+
+
+def _name_differences(
+    differences: Iterable[Difference], between: tuple[Architecture, Architecture] | None
+) -> dict[str, Difference]:
+    """Return the differences whose tags are drawn, by the ends of their figures' names."""
+    named: dict[str, Difference] = {}
+    for row in differences:
+        first, second = row.first, row.second
+        if first.rule != second.rule:
+            continue
+        if between is None:
+            # The best comes first, and so does the comparison with the second best.
+            named.setdefault(f"{first.target}", row)
+        elif {first.arch, second.arch} == set(between):
+            rule = "" if first.rule == "uniform" else f"_{first.rule}"
+            named[f"{'_'.join(between)}_{first.target}{rule}"] = row
+    return named
 
 
 def _write(figures: dict[str, Figure], folder: epath.Path) -> list[epath.Path]:

@@ -160,11 +160,9 @@ def auc_against(axis: str, lines: Sequence[Line], with_law: Container[str]) -> C
     band = laws.mark_area(opacity=0.12, clip=True, tooltip=None).encode(
         x=law_x, color=colour, detail="line:N", **interval
     )
+    dash = alt.StrokeDash("line:N", scale=_dash(lines), legend=None)
     law = laws.mark_line(clip=True, strokeWidth=1.6, tooltip=None).encode(
-        x=law_x,
-        y=y,
-        color=colour,
-        strokeDash=alt.StrokeDash("line:N", scale=_dash(lines), legend=None),
+        x=law_x, y=y, color=colour, strokeDash=dash
     )
     front = (
         alt.Chart(alt.NamedData(name="fronts"))
@@ -195,10 +193,11 @@ def auc_against(axis: str, lines: Sequence[Line], with_law: Container[str]) -> C
             *tell_costs(),
         ],
     )
-    dash = alt.StrokeDash("line:N", scale=_dash(lines), legend=None)
     without = [line.name for line in lines if line.name not in with_law]
-    joined = shown.transform_filter(f"indexof({json.dumps(without)}, datum.line) >= 0").mark_line(
-        strokeWidth=0.8, tooltip=None
+    joined = (
+        shown.transform_filter(f"indexof({json.dumps(without)}, datum.line) >= 0")
+        .mark_line(strokeWidth=0.8, tooltip=None)
+        .encode(x=x, y=y, color=colour, strokeDash=dash)
     )
     ring = (
         shown.transform_filter(IS_SELECTED)
@@ -208,7 +207,7 @@ def auc_against(axis: str, lines: Sequence[Line], with_law: Container[str]) -> C
     layers = alt.layer(
         front,
         *((band, law) if len(without) < len(lines) else ()),
-        *((joined.encode(x=x, y=y, color=colour, strokeDash=dash),) if without else ()),
+        *((joined,) if without else ()),
         bars,
         seeds,
         ring,
