@@ -113,10 +113,16 @@ def draw_analysis(
     """
     compared = _name_differences(analysis.differences, between)
     if between is not None and not compared:
-        trained = sorted({row.arch for row in analysis.networks})
+        pairs = {
+            " ".join(sorted((row.first.arch, row.second.arch)))
+            for row in analysis.differences
+            if row.first.rule == row.second.rule
+        }
         raise UserError(
-            f"give two that {analysis.folder} has with one size and rule; it has "
-            f"{', '.join(trained)}",
+            f"{analysis.folder} compares them at no size and rule; give two that it compares: "
+            f"{', '.join(sorted(pairs))}"
+            if pairs
+            else f"{analysis.folder} compares nothing; see what it lacks, above",
             field="between",
             value=" ".join(between),
         )

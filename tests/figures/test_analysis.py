@@ -100,6 +100,16 @@ def test_the_tags_of_two_architectures(analysis, tmp_path):
 @pytest.mark.parametrize("between", [("conv1d", "crnn"), ("crnn", "crnn")])
 def test_architectures_that_a_study_does_not_compare(analysis, tmp_path, between):
     asked = dataclasses.replace(analysis, folder=str(tmp_path))
-    with pytest.raises(UserError, match=f"between {' '.join(between)}: .*it has conv2d, crnn"):
+    with pytest.raises(
+        UserError, match=f"between {' '.join(between)}: .*it compares: conv2d crnn$"
+    ):
         draw_analysis(asked, between=between)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_study_that_compares_nothing(analysis, tmp_path):
+    """Without predictions, for example."""
+    asked = dataclasses.replace(analysis, folder=str(tmp_path), differences=())
+    with pytest.raises(UserError, match="compares nothing; see what it lacks"):
+        draw_analysis(asked, between=("conv2d", "crnn"))
     assert list(tmp_path.iterdir()) == []
