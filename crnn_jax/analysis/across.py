@@ -19,6 +19,14 @@ from crnn_jax.errors import UserError
 from crnn_jax.study.schema import Network, RunResult
 from crnn_jax.user_text import list_some
 
+# What two studies may train one network with differently.
+TRAINED_WITH = {
+    "learning_rate": "learning rate",
+    "train_fraction": "part of the training split",
+    "max_train_seconds": "time budget",
+    "epochs": "number of epochs",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Match:
@@ -247,14 +255,14 @@ def _list_notes(
                 f"{folders[0]}, whose clips are of one class only; an AUC is over its own study's "
                 f"tags, a difference over those of both"
             )
-        for name in ("learning_rate", "train_fraction", "max_train_seconds", "epochs"):
+        for name, what in TRAINED_WITH.items():
             differ = [
                 key
                 for key in keys[0].keys() & of_study.keys()
                 if _values(studies[0], keys[0][key], name) != _values(study, of_study[key], name)
             ]
             if differ:
-                yield f"{folder}: another {name} than {folders[0]} for {list_networks(differ)}"
+                yield f"{folder}: another {what} than {folders[0]} for {list_networks(differ)}"
         for name, lacking in (
             (folder, keys[0].keys() - of_study.keys()),
             (folders[0], of_study.keys() - keys[0].keys()),

@@ -118,7 +118,8 @@ def test_what_the_networks_are_trained_with_is_told_where_it_differs(two, tmp_pa
     write_study(other, GAINS, TARGETS, train_fraction=0.1)
     notes = compare_studies([two[0], other]).notes
     (note,) = (each for each in notes if "another" in each)
-    assert note.startswith(f"{other}: another train_fraction than {two[0]} for conv2d 25,000")
+    part = "another part of the training split"
+    assert note.startswith(f"{other}: {part} than {two[0]} for conv2d 25,000")
     assert not any("another" in each for each in compare_studies(two).notes)
 
 
