@@ -26,10 +26,12 @@ def read_experiment(name: str) -> SweepConfig:
         raise UserError(f"{path}: no such experiment file (.py); see experiments/")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
-    assert spec.loader is not None
+    assert spec.origin is not None
     module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        # Not by the loader, which would read a compiled copy that may be older than the file, and
+        # leave one next to it.
+        exec(compile(path.read_bytes(), spec.origin, "exec", dont_inherit=True), module.__dict__)
     # Whatever a user's file raises is a user error, SystemExit included.
     except (Exception, SystemExit) as error:
         calls = traceback.walk_tb(error.__traceback__)

@@ -245,6 +245,20 @@ def test_our_own_experiments_are_of_the_right_types():
         assert isinstance(read_experiment(str(path)), SweepConfig)
 
 
+def test_an_experiment_is_read_as_it_is_and_leaves_nothing_behind(tmp_path, monkeypatch):
+    # As it is for a user, whatever these tests run under.
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    experiment = tmp_path / "mine.py"
+    for target in (20_000, 30_000):
+        experiment.write_text(
+            f"from crnn_jax.config import SweepConfig\nSWEEP = SweepConfig(targets=({target},))\n"
+        )
+        # Python takes a compiled copy for that of a file of the same size and time.
+        os.utime(experiment, (0, 0))
+        assert read_experiment(str(experiment)).targets == (target,)
+    assert list(tmp_path.iterdir()) == [experiment]
+
+
 def test_a_long_argument_is_told_whole(command):
     name = "a" * 300
     for arguments in (["solve", "--target", name], ["sweep", "--out", "o", f"--{name}"]):
