@@ -34,7 +34,7 @@ SWEEP = SweepConfig(
     data=DataConfig(dataset="rendered", n_examples=4000, mel=MelConfig(clip_seconds=12.0)),
     train=TrainConfig(
         epochs=4,
-        # 1,360 steps: with so few clips small batches teach more than large ones.
+        # 1,356 steps: with so few clips small batches teach more than large ones.
         batch_size=8,
         schedule="cosine",
         warmup_steps=50,
