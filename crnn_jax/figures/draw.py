@@ -111,13 +111,10 @@ def draw_analysis(
     UserError
         If the study does not compare these architectures.
     """
-    compared = _name_differences(analysis.differences, between)
+    of_one_rule = [row for row in analysis.differences if row.first.rule == row.second.rule]
+    compared = _name_differences(of_one_rule, between)
     if between is not None and not compared:
-        pairs = {
-            " ".join(sorted((row.first.arch, row.second.arch)))
-            for row in analysis.differences
-            if row.first.rule == row.second.rule
-        }
+        pairs = {" ".join(sorted((row.first.arch, row.second.arch))) for row in of_one_rule}
         raise UserError(
             f"{analysis.folder} compares them at no size and rule; give two that it compares: "
             f"{', '.join(sorted(pairs))}"
@@ -136,12 +133,13 @@ def draw_analysis(
 def _name_differences(
     differences: Iterable[Difference], between: tuple[Architecture, Architecture] | None
 ) -> dict[str, Difference]:
-    """Return the differences whose tags are drawn, by the ends of their figures' names."""
+    """Return the differences whose tags are drawn, by the ends of their figures' names.
+
+    Each is of two architectures, scaled by one rule.
+    """
     named: dict[str, Difference] = {}
     for row in differences:
         first, second = row.first, row.second
-        if first.rule != second.rule:
-            continue
         if between is None:
             # The best comes first, and so does the comparison with the second best.
             named.setdefault(f"{first.target}", row)
