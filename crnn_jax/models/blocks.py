@@ -117,7 +117,18 @@ class BatchNorm(nn.Module):
         ):
             running.value = old * running.value + (1 - old) * new
 
-    def __call__(self, x: Float[Array, "batch ..."], *, train: bool) -> Float[Array, "batch ..."]:
+    def __call__(
+        self,
+        x: Float[Array, "batch ..."],
+        *,
+        train: bool,
+        bias: Float[Array, " features"] | float = 0,
+    ) -> Float[Array, "batch ..."]:
+        """Normalise `x + bias`, of which the caller gives the summands.
+
+        A training step subtracts the bias with the mean. If it were added first, its gradient, 0,
+        would be computed as rounding errors, of which Adam makes steps as large as any other.
+        """
         axis = self.feature_axis % x.ndim
         variables = self.variables_of(x.shape[axis])
         shape = [1] * x.ndim
@@ -126,9 +137,10 @@ class BatchNorm(nn.Module):
             others = tuple(i for i in range(x.ndim) if i != axis)
             x32 = x.astype(jnp.float32)
             mean, variance = self.over_devices(x32.mean(others), x32.var(others))
-            self.follow(variables, mean, variance)
+            self.follow(variables, mean + bias, variance)
         else:
-            mean, variance = variables.running_mean.value, variables.running_variance.value
+            mean = variables.running_mean.value - bias
+            variance = variables.running_variance.value
         multiplier = variables.scale * lax.rsqrt(variance + self.config.norm_epsilon)
         normed = (x - mean.reshape(shape)) * multiplier.reshape(shape)
         return (normed + variables.offset.reshape(shape)).astype(x.dtype)
@@ -191,6 +203,19 @@ def _elu_of_affine(
     return nn.elu(x * multiplier + summand)
 
 
+class DenseVariables(nn.Module):
+    """Parameters of a fully-connected layer, named and initialised as those of `nn.Dense`."""
+
+    features: int
+
+    @nn.compact
+    def __call__(
+        self, inputs: int
+    ) -> tuple[Float[Array, "inputs features"], Float[Array, " features"]]:
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (inputs, self.features))
+        return kernel, self.param("bias", nn.initializers.zeros, (self.features,))
+
+
 class DenseBlock(nn.Module):
     """Fully-connected layer, batch norm, ELU."""
 
@@ -202,8 +227,9 @@ class DenseBlock(nn.Module):
     def __call__(
         self, x: Float[Array, "batch inputs"], *, train: bool
     ) -> Float[Array, "batch features"]:
-        x = nn.Dense(self.features, dtype=x.dtype, name="dense")(x)
-        return nn.elu(BatchNorm(self.config, -1, self.axis_name, name="norm")(x, train=train))
+        kernel, bias = DenseVariables(self.features, name="dense")(x.shape[-1])
+        norm = BatchNorm(self.config, -1, self.axis_name, name="norm")
+        return nn.elu(norm(x @ kernel.astype(x.dtype), train=train, bias=bias))
 
 
 def hard_sigmoid(x: Float[Array, "..."]) -> Float[Array, "..."]:

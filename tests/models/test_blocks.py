@@ -13,6 +13,7 @@ from flax import linen as nn
 from jax import lax
 
 from crnn_jax.config import ModelConfig
+from crnn_jax.models import ARCHITECTURES, build
 from crnn_jax.models.blocks import GRU, BatchNorm, ConvolutionBlock, DenseBlock, Dropout, flatten
 
 CONFIG = ModelConfig("crnn", (), dropout_pool=0.0)
@@ -145,14 +146,65 @@ def test_batch_norm_of_an_axis():
 
 
 def test_dense_block():
+    """Training and prediction; a bias shows in the running mean and in prediction alone."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(6, 4)).astype(np.float32)
     block = DenseBlock(CONFIG, 3, None)
-    variables = block.init(jax.random.key(0), x, train=True)
-    y, _ = block.apply(variables, x, train=True, mutable=["batch_stats"])
-    z = x @ variables["params"]["dense"]["kernel"]
-    z = (z - z.mean(0)) / np.sqrt(z.var(0) + CONFIG.norm_epsilon)
-    np.testing.assert_allclose(y, np.where(z > 0, z, np.expm1(z)), atol=1e-5)
+    params = block.init(jax.random.key(0), x, train=True)["params"]
+    params["dense"]["bias"] = jnp.asarray([0.5, -2.0, 30.0])
+    stats = {
+        "norm": {"mean": jnp.asarray([0.1, 0.2, 29.0]), "variance": jnp.asarray([2.0, 0.5, 3])}
+    }
+    z = np.asarray(x @ params["dense"]["kernel"] + params["dense"]["bias"])
+
+    def expected(mean, variance):
+        normed = (z - mean) / np.sqrt(variance + CONFIG.norm_epsilon)
+        return np.where(normed > 0, normed, np.expm1(normed))
+
+    variables = {"params": params, "batch_stats": stats}
+    y, updated = block.apply(variables, x, train=True, mutable=["batch_stats"])
+    np.testing.assert_allclose(y, expected(z.mean(0), z.var(0)), atol=1e-5)
+    new = updated["batch_stats"]["norm"]
+    np.testing.assert_allclose(
+        new["mean"], 0.9 * stats["norm"]["mean"] + 0.1 * z.mean(0), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        new["variance"], 0.9 * stats["norm"]["variance"] + 0.1 * z.var(0), rtol=1e-5
+    )
+    y = block.apply(variables, x, train=False)
+    np.testing.assert_allclose(y, expected(*stats["norm"].values()), atol=1e-5)
+
+
+@pytest.mark.parametrize("arch", sorted(ARCHITECTURES))
+def test_biases_before_a_norm_have_no_gradient(arch):
+    """Not even rounding errors: Adam divides them by their own size."""
+    config = ModelConfig(arch=arch, widths=(6,) * len(ARCHITECTURES[arch].base_widths), n_tags=4)
+    network = build(config)
+    x = jax.random.normal(jax.random.key(0), (4, 96, 128))
+    variables = network.init({"params": jax.random.key(1)}, x, train=False)
+
+    def loss(params):
+        logits, _ = network.apply(
+            {**variables, "params": params},
+            x,
+            train=True,
+            rngs={"dropout": jax.random.key(2)},
+            mutable=["batch_stats"],
+        )
+        return jnp.square(logits - 1).mean()
+
+    gradients = jax.grad(loss)(variables["params"])
+    paths = {
+        jax.tree_util.keystr(path): np.abs(gradient)
+        for path, gradient in jax.tree_util.tree_flatten_with_path(gradients)[0]
+    }
+    before_a_norm = [path for path in paths if "Block" in path and "bias" in path]
+    assert len(before_a_norm) == len(config.widths) - (2 if arch == "crnn" else 0)
+    for path, gradient in paths.items():
+        if path in before_a_norm:
+            assert not gradient.any(), path
+        else:
+            assert gradient.any(), path
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.3])
@@ -191,6 +243,7 @@ SPLIT = """
 import jax, jax.numpy as jnp, numpy as np, sys
 from jax.sharding import PartitionSpec as P
 from crnn_jax.config import ModelConfig
+from crnn_jax.models import ARCHITECTURES, build
 from crnn_jax.models.blocks import ConvolutionBlock
 from crnn_jax.train.parallel import split_over
 

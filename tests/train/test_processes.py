@@ -3,6 +3,7 @@
 import signal
 import time
 
+import numpy as np
 import pytest
 
 from tests.commands import CELL, finish, free_port, history, kill, numbers, snapshots, wait_until
@@ -30,13 +31,23 @@ def one_process(commands, tmp_path_factory):
 
 
 def check_same(run, one_process):
+    """The same but for rounding, which may exchange the ranks of clips that are nearly tied."""
     assert len(history(run)) == 3
     for here, there in zip(history(run), history(one_process), strict=True):
         assert here["loss"] == pytest.approx(there["loss"], abs=1e-6)
-        assert here["valid_auc"] == pytest.approx(there["valid_auc"], abs=1e-6)
+        assert here["valid_auc"] == pytest.approx(there["valid_auc"], abs=0.004)
+    with (
+        np.load(run / "predictions-test.npz") as here,
+        np.load(one_process / "predictions-test.npz") as there,
+    ):
+        # Between 0.5 and 1, two neighbours in float16 are 0.0005 apart.
+        np.testing.assert_allclose(here["logits"], there["logits"], atol=1e-3)
+        np.testing.assert_array_equal(here["targets"], there["targets"])
     here, there = numbers(run), numbers(one_process)
-    for key in ("valid_auc", "test_auc", "test_ap"):
-        assert here[key] == pytest.approx(there[key], abs=1e-6)
+    assert here["test_bce"] == pytest.approx(there["test_bce"], abs=1e-5)
+    # Of two pairs of clips, for a tag with one positive among 18.
+    for key, two_pairs in {"valid_auc": 0.004, "test_auc": 0.004, "test_ap": 0.032}.items():
+        assert here[key] == pytest.approx(there[key], abs=two_pairs)
     assert (here["widths"], here["n_test"]) == (there["widths"], there["n_test"])
 
 
