@@ -36,7 +36,7 @@ from crnn_jax.study.manifest import Origin
 from crnn_jax.study.schema import Cell, RunConfig, RunResult
 from crnn_jax.study.trial import try_rates
 from crnn_jax.trackers.subscription import only_installed
-from crnn_jax.train.devices import use_cores
+from crnn_jax.train.devices import find_devices, use_cores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,7 +106,6 @@ class Run:
 
     def evaluate(self, split: str = "test", dataset: str | None = None) -> Evaluation:
         """Score the network on a split of a prepared set, by default the one it was trained on."""
-        use_cores()
         return evaluate(self._network, split, dataset)
 
     @functools.cached_property
@@ -114,7 +113,6 @@ class Run:
         """The network, replicated on all devices."""
         from crnn_jax.tagging.tagger import make_tagger
 
-        use_cores()
         return make_tagger(self._network)
 
 
@@ -150,6 +148,9 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     UserError
         If the folder is not a run's folder, or has no checkpoint yet.
     """
+    # Reading a checkpoint starts JAX.
+    use_cores()
+    find_devices()
     return Run(load_network(epath.Path(path)))
 
 
@@ -282,6 +283,8 @@ def sweep(
         from crnn_jax.study.executors.ray import on_ray
 
         execute = on_ray(cluster)
+    else:
+        find_devices()
     folder = epath.Path(out)
     report = on_event if is_first else ignore
     run_study = functools.partial(

@@ -38,13 +38,13 @@ class JaxNetwork:
     @staticmethod
     def devices() -> dict[str, Any]:
         """Return what JAX computes on."""
-        import jax
 
-        from crnn_jax.train.devices import use_cores
+        from crnn_jax.train.devices import find_devices, use_cores
 
         use_cores()
-        device, count = jax.devices()[0], jax.device_count()
-        return {"platform": device.platform, "kind": device.device_kind, "count": count}
+        devices = find_devices()
+        kind = devices[0]
+        return {"platform": kind.platform, "kind": kind.device_kind, "count": len(devices)}
 
     def __init__(self, setup: dict[str, Any]):
         from crnn_jax.config import ModelConfig, TrainConfig

@@ -48,8 +48,9 @@ def list_cells(config: SweepConfig) -> list[Cell]:
             raise UserError(
                 f"no such architecture; give one of {names}", field="archs", value=cell.arch
             )
-        if cell.seed < 0:
-            raise UserError("give 0 or more", field="seeds", value=cell.seed)
+        # JAX's keys are made of the seed's last 32 bits.
+        if not 0 <= cell.seed < 2**32:
+            raise UserError(f"give 0 to {2**32 - 1}", field="seeds", value=cell.seed)
     return list(dict.fromkeys(cells))
 
 

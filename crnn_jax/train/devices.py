@@ -51,6 +51,27 @@ def use_cores(devices: int | None = None, cores: int | None = None) -> None:
             raise
 
 
+def find_devices() -> list[jax.Device]:
+    """Start JAX if nothing has, and return the devices of all processes.
+
+    Raises
+    ------
+    UserError
+        If ``JAX_PLATFORMS`` names what this machine, or the installed JAX, does not have.
+    """
+    try:
+        return jax.devices()
+    # For a platform whose plug-in is not installed, JAX 0.10 fails at an assertion of its own.
+    except (RuntimeError, AssertionError) as error:
+        platforms: str | None = jax.config.jax_platforms  # type: ignore[attr-defined]
+        if not platforms or platforms == "cpu":
+            raise
+        raise UserError(
+            f"JAX_PLATFORMS={platforms}: JAX finds no such devices; unset it, set it to cpu, or "
+            f"install JAX for them"
+        ) from error
+
+
 def _is_fixed() -> bool:
     """Return whether the user has fixed the number of a CPU's devices with XLA's flag."""
     return XLA_FLAG in os.environ.get("XLA_FLAGS", "")
@@ -76,10 +97,10 @@ def batch_mesh(
     Raises
     ------
     UserError
-        If a process has fewer devices than requested, or the batch size is not a multiple of the
-        number of devices.
+        If a process has fewer devices than requested, the batch size is not a multiple of the
+        number of devices, or ``JAX_PLATFORMS`` names what is not here.
     """
-    ordered = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    ordered = sorted(find_devices(), key=lambda device: (device.process_index, device.id))
     n_processes = jax.process_count()
     per_process = min(Counter(device.process_index for device in ordered).values())
     if devices is not None:

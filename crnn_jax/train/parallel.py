@@ -22,7 +22,7 @@ from jax.sharding import PartitionSpec as P
 
 from crnn_jax.config import ClusterConfig
 from crnn_jax.errors import UserError
-from crnn_jax.train.devices import AXIS
+from crnn_jax.train.devices import AXIS, find_devices
 
 ZSTANDARD_MAGIC = b"\x28\xb5\x2f\xfd"
 # Longest wait for the other processes, in s: when they start, and when they end.
@@ -105,7 +105,7 @@ def join_processes(cluster: ClusterConfig) -> None:
             field="distributed",
         ) from error
     # Each process reads an equal part of every batch, for its own devices.
-    counts = Counter(device.process_index for device in jax.devices())
+    counts = Counter(device.process_index for device in find_devices())
     if len(set(counts.values())) > 1:
         each = ", ".join(str(counts[process]) for process in sorted(counts))
         # All processes get here: they wait for each other, so that none dies when another ends.

@@ -91,6 +91,7 @@ NO_CONFIGS = {
         (["train", "--read-workers", "-1", "--out", "o"], "--read-workers -1"),
         (["train", "--checkpoint-seconds", "nan", "--out", "o"], "--checkpoint-seconds nan"),
         (["train", "--seed", "-1", "--out", "o"], "--seeds -1"),
+        (["train", "--seed", str(2**32), "--out", "o"], "--seeds 4294967296: give 0 to 4294967295"),
         (["train", "--num-processes", "0", "--out", "o"], "--num-processes 0"),
         (["prepare", "synthetic", "--music-seed", "-1"], "--music-seed -1"),
         (["solve", "--n-tags", "0"], "--n-tags 0"),

@@ -115,6 +115,15 @@ def test_the_number_of_devices_is_the_users():
     )
 
 
+@pytest.mark.parametrize("platforms", ["gpus", "rocm", "gpus,cpu"])
+def test_platforms_that_are_not_here(platforms):
+    """One that nobody knows, and one whose plug-in is not installed."""
+    assert count_devices(environment={"JAX_PLATFORMS": platforms}) == (
+        f"crnn_jax.errors.UserError: JAX_PLATFORMS={platforms}: JAX finds no such devices; unset "
+        f"it, set it to cpu, or install JAX for them"
+    )
+
+
 @given(number=st.integers(1, 500), limit=st.integers(1, 300))
 def test_the_largest_divisor(number, limit):
     found = largest_divisor(number, limit)
@@ -128,6 +137,14 @@ def test_a_run_uses_every_core_and_says_so(commands, tmp_path):
     assert code == 0, err
     result = json.loads((tmp_path / CELL / "result.json").read_text())
     assert result["device_count"] == largest_divisor(8, joblib.cpu_count())
+
+    count = (
+        "import sys; from crnn_jax import api; print(api.load_run(sys.argv[1]).tagger.mesh.size)"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", count, tmp_path / CELL], capture_output=True, text=True, check=True
+    )
+    assert process.stdout == f"{joblib.cpu_count()}\n"
 
 
 def test_bfloat16_is_refused_where_it_is_slower(commands, tmp_path):
