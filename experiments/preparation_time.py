@@ -26,6 +26,7 @@ import tyro
 
 from crnn_jax.audio.decode import read_clip
 from crnn_jax.audio.log_mel import log_mel
+from crnn_jax.cli.main import exit_after
 from crnn_jax.config import DataConfig, MelConfig
 from crnn_jax.data.prepared import prepare
 
@@ -148,4 +149,4 @@ def main(config: PreparationTime) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(PreparationTime, description=__doc__))
+    exit_after(lambda: main(tyro.cli(PreparationTime, description=__doc__)))

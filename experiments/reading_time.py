@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 import tyro
 
+from crnn_jax.cli.main import exit_after
 from crnn_jax.config import DataConfig, RuntimeConfig, TrainConfig
 from crnn_jax.data.batches import clips_on_disk, load_clips, training_batches
 from crnn_jax.data.prepared import PreparedSet, prepare
@@ -156,4 +157,4 @@ def main(config: ReadingTime) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(ReadingTime, description=__doc__))
+    exit_after(lambda: main(tyro.cli(ReadingTime, description=__doc__)))

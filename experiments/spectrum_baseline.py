@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from crnn_jax.cli.main import exit_after
 from crnn_jax.data.prepared import PreparedSet, open_set
 from crnn_jax.train.metrics import score_tags
 
@@ -76,4 +77,4 @@ def main(dataset: tyro.conf.Positional[str]) -> None:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    exit_after(lambda: tyro.cli(main))

@@ -26,8 +26,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
+from crnn_jax.analysis import tables
 from crnn_jax.bench.run import benchmark
+from crnn_jax.cli.main import exit_after
 from crnn_jax.config import PAPER_TARGETS, Architecture, BenchmarkConfig, Rule
+from crnn_jax.errors import UserError
 from crnn_jax.figures.canvas import COLUMN_WIDTH, GREY, new_figure, style, write_figure
 from crnn_jax.figures.legends import add_legend, architecture_handle
 from crnn_jax.figures.looks import architecture_looks
@@ -80,7 +83,12 @@ def read_table(path: epath.Path) -> pd.DataFrame:
     """Read what earlier calls have timed; no rows if there was none."""
     if not path.exists():
         return pd.DataFrame(columns=list(KEY))
-    return pd.read_csv(io.StringIO(path.read_text()))
+    again = "after it is deleted, this script"
+    tables.read_table(path, ("arch", "rule", "target", "params"), again)
+    table = pd.read_csv(io.StringIO(path.read_text()))
+    if lacking := [name for name in (*KEY, "step_s") if name not in table]:
+        raise UserError(f"{path}: lacks the column {', '.join(lacking)}; {again} writes it again")
+    return table
 
 
 def rows_of(table: pd.DataFrame, cell: BenchmarkConfig) -> pd.Series:
@@ -175,4 +183,4 @@ def main(config: TrainingTime) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(TrainingTime, description=__doc__))
+    exit_after(lambda: main(tyro.cli(TrainingTime, description=__doc__)))

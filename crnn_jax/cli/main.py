@@ -9,17 +9,18 @@ import signal
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
+from typing import NoReturn
 
 from crnn_jax.cli.parse import parse
-from crnn_jax.config import ClusterConfig
 from crnn_jax.errors import DISK_ERRORS, ProcessLost, UserError
 from crnn_jax.signals import Terminated
 from crnn_jax.user_text import printable
 
 
-def _joined(cluster: ClusterConfig) -> bool:
-    """Return whether this process has joined others."""
-    if not cluster.several_processes:
+def _joined() -> bool:
+    """Return whether this process has joined others, by which it must have imported JAX."""
+    if "jax" not in sys.modules:
         return False
     import jax
 
@@ -46,19 +47,36 @@ def _say(text: str) -> None:
 
 def main() -> None:
     """Run ``crnn-jax``. Exit codes: 0 success, 1 a run failed, 2 an error that the user can fix."""
-    cluster = None
+    exit_after(_run_command)
+
+
+def _run_command() -> int:
+    """Run the command that the arguments name, and return its exit code."""
+    command = parse(sys.argv[1:] or ["--help"])
+    import absl.logging
+
+    # TFDS and Orbax log routine events as warnings and errors; what matters is raised.
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    warnings.formatwarning = _warning_line  # type: ignore[assignment]
+    return command.run()
+
+
+def exit_after(run: Callable[[], int | None]) -> NoReturn:
+    """Run a command or a script, and end the process with its exit code.
+
+    What the user can cause becomes one line on standard error and exit code 2, without a traceback;
+    so do an interrupt and lost processes, with exit codes of their own.
+
+    Parameters
+    ----------
+    run
+        What to run; it returns its exit code, or None for 0.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Escape characters that the terminal's encoding lacks; standard error does so by default.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        command = parse(sys.argv[1:] or ["--help"])
-        import absl.logging
-
-        # TFDS and Orbax log routine events as warnings and errors; what matters is raised.
-        absl.logging.set_verbosity(absl.logging.FATAL)
-        warnings.formatwarning = _warning_line  # type: ignore[assignment]
-        cluster = getattr(command, "cluster", None)
-        code = command.run()
+        code = run() or 0
         sys.stdout.flush()
     except UserError as error:
         _say(error.for_command_line())
@@ -96,7 +114,7 @@ def main() -> None:
     except Terminated:
         _say("terminated; give the same command again to resume")
         code = 128 + signal.SIGTERM
-    if code == 2 and cluster is not None and _joined(cluster):
+    if code == 2 and _joined():
         # Immediately: an ordinary exit waits for the others, which wait for this one.
         os._exit(code)
     sys.exit(code)

@@ -1,6 +1,8 @@
-"""The figure of the study of training time has the same canvas as the others."""
+"""The study of training time: its figure, and the table with which it goes on."""
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -71,3 +73,30 @@ def test_cells_that_are_timed_are_known(study, table):
     assert not study.is_timed(without, with_torch)
     assert not study.is_timed(table.assign(**{study.RATIO: float("nan")}), with_torch)
     assert not study.is_timed(study.read_table(epath.Path("missing")), BenchmarkConfig(arch))
+
+
+@pytest.mark.parametrize(
+    ("damaged", "problem"),
+    [
+        (b"arch,rule\nconv1d,uniform\n", "lacks the column target, params"),
+        (
+            b"arch,rule,target,params\nconv1d,uniform,1,1\n",
+            "lacks the column batch, precision, frames",
+        ),
+        (b"\xff\xfe\x00", "not UTF-8 text"),
+        (b"", "holds no rows"),
+    ],
+)
+def test_a_damaged_table_is_one_line_and_is_kept(damaged, problem, tmp_path):
+    table = tmp_path / "training_time.csv"
+    table.write_bytes(damaged)
+    process = subprocess.run(
+        [sys.executable, ROOT / "experiments" / "training_time.py", "--out", tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (process.returncode, process.stdout) == (2, "")
+    assert process.stderr.startswith(f"crnn-jax: {table}: {problem}")
+    assert process.stderr.count("\n") == 1
+    assert table.read_bytes() == damaged
