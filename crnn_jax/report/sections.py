@@ -44,7 +44,7 @@ def make_header(contents: StudyContents) -> str:
     asked, _, more = (question or "").partition("\n\n")
     archs = ", ".join(dict.fromkeys(line.look.name for line in contents.lines))
     heading = asked or f"How does AUC depend on size and training time? {archs}"
-    groups = "" if analysis.n_groups is None else f" of {analysis.n_groups:,} works"
+    groups = "" if analysis.n_groups is None else f" in {analysis.n_groups:,} groups"
     facts = (
         f"{escape(analysis.dataset)}: {analysis.n_clips:,} test clips{groups}, {analysis.n_tags} "
         f"tags; {len(contents.results)} runs of {len(analysis.networks)} networks"
