@@ -75,6 +75,7 @@ def logits_after(config, parametrization_name, n_steps):
     state = initial_state(model, optimizer, 0, 96, FRAMES, scale)
     state = dataclasses.replace(state, opt_state=with_plan(state.opt_state, make_plan(train, 1)))
 
+    @jax.jit
     def outputs(state):
         return model.apply(
             state.variables,
