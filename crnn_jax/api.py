@@ -284,6 +284,7 @@ def sweep(
 
         execute = on_ray(cluster)
     else:
+        # Before any cell: platforms that are not here are the study's error, not a run's.
         find_devices()
     folder = epath.Path(out)
     report = on_event if is_first else ignore

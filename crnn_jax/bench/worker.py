@@ -38,13 +38,12 @@ class JaxNetwork:
     @staticmethod
     def devices() -> dict[str, Any]:
         """Return what JAX computes on."""
-
         from crnn_jax.train.devices import find_devices, use_cores
 
         use_cores()
         devices = find_devices()
-        kind = devices[0]
-        return {"platform": kind.platform, "kind": kind.device_kind, "count": len(devices)}
+        first = devices[0]
+        return {"platform": first.platform, "kind": first.device_kind, "count": len(devices)}
 
     def __init__(self, setup: dict[str, Any]):
         from crnn_jax.config import ModelConfig, TrainConfig

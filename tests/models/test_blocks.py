@@ -191,9 +191,7 @@ def test_a_bias_before_a_norm_has_no_gradient(block, shape):
         y, _ = block.apply({**variables, "params": params}, x, train=True, mutable=["batch_stats"])
         return jnp.square(y - 1).mean()
 
-    gradients = jax.tree_util.tree_flatten_with_path(jax.jit(jax.grad(loss))(variables["params"]))[
-        0
-    ]
+    gradients = jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(variables["params"]))
     assert len(gradients) == 4
     for path, gradient in gradients:
         name = jax.tree_util.keystr(path)

@@ -40,8 +40,8 @@ def check_same(run, one_process):
         np.load(run / "predictions-test.npz") as here,
         np.load(one_process / "predictions-test.npz") as there,
     ):
-        # Between 0.5 and 1, two neighbours in float16 are 0.0005 apart.
-        np.testing.assert_allclose(here["logits"], there["logits"], atol=1e-3)
+        # Two neighbours in float16 differ by up to a thousandth of their size.
+        np.testing.assert_allclose(here["logits"], there["logits"], rtol=1e-3, atol=3e-4)
         np.testing.assert_array_equal(here["targets"], there["targets"])
     here, there = numbers(run), numbers(one_process)
     assert here["test_bce"] == pytest.approx(there["test_bce"], abs=1e-5)
